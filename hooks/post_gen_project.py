@@ -1,0 +1,31 @@
+"""Finish the new project: its own secret, and no folder that its answers do not need.
+
+Offline, and safe to run twice: an update of the template runs it again.
+"""
+
+import json
+import secrets
+import shutil
+from pathlib import Path
+
+answers = json.loads({{ cookiecutter | tojson | tojson }})
+
+# A folder whose condition is false is rendered under this name: a name may not be empty.
+for folder in Path(answers["project_slug"]).glob("not_chosen_*"):
+    shutil.rmtree(folder)
+
+environment = Path(".env")
+if not environment.exists():
+    environment.touch(mode=0o600)
+    example = Path(".env.example").read_text(encoding="utf-8")
+    environment.write_text(
+        example.replace(
+            "DJANGO_SECRET_KEY=\n", f"DJANGO_SECRET_KEY={secrets.token_urlsafe(50)}\n"
+        ),
+        encoding="utf-8",
+    )
+    print(
+        f"\nYour site is in {answers['project_slug']}/. Start it:\n\n"
+        f"    cd {answers['project_slug']}\n"
+        "    uv run just dev\n"
+    )

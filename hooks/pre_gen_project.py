@@ -1,0 +1,95 @@
+"""Refuse answers that no working project can be made of, before anything is written.
+
+Runs on whatever Python cookiecutter runs on, offline. Answers are data: they come in through
+json.loads and are never pasted into code.
+"""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+
+answers = json.loads({{ cookiecutter | tojson | tojson }})
+
+# What a generated project imports at its top level. A package of the same name would hide it.
+DEPENDENCIES = {
+    "asgiref", "channels", "channels_redis", "coverage", "daphne", "dj_database_url",
+    "dj_email_url", "django", "django_cache_url", "django_stubs_ext", "dotenv", "environs",
+    "gunicorn", "h11", "httptools", "just", "marshmallow", "msgpack", "mypy",
+    "mypy_django_plugin", "psycopg", "psycopg_binary", "psycopg_pool", "pytest",
+    "pytest_asyncio", "pytest_django", "redis", "ruff", "servestatic", "sqlparse", "structlog",
+    "twisted", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "websockets",
+}  # fmt: skip
+# Names of the template's own packages, applications and folders.
+OWN_NAMES = {
+    "accounts", "admin", "auth", "chat", "config", "deploy", "manage", "messages", "pages",
+    "settings", "site", "static", "staticfiles", "templates", "tests", "users",
+}  # fmt: skip
+# In newer Pythons than the one this hook may run on.
+NEWER_MODULES = {"annotationlib", "compression"}
+
+
+def slug_problem(slug):
+    """Return why `slug` cannot be the project's package, or None."""
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", slug):
+        return (
+            "is not a Python package name. Answer lower-case letters, digits and single "
+            "underscores, with a letter first, for example my_site."
+        )
+    if len(slug) > 50:
+        return f"is {len(slug)} characters long. Answer one of 50 characters at most."
+    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+        return "is a word of the Python language. Answer another name, for example my_site."
+    if slug in sys.stdlib_module_names | NEWER_MODULES:
+        return (
+            "is a module of Python's standard library, which this project would hide. "
+            f"Answer another name, for example {slug}_site."
+        )
+    if slug in DEPENDENCIES or slug.startswith("pytest_"):
+        return (
+            "is a package that this project installs, which it would hide. "
+            f"Answer another name, for example {slug}_site."
+        )
+    if slug in OWN_NAMES:
+        return (
+            "is a name that the project's own parts use. "
+            f"Answer another name, for example {slug}_site."
+        )
+    return None
+
+
+def name_problem(name):
+    """Return why `name` cannot be the site's name, or None. Any letters and emoji will do."""
+    if not name.strip():
+        return "is empty. Answer the name that people shall see, for example My Site."
+    if len(name) > 100:
+        return f"is {len(name)} characters long. Answer one of 100 characters at most."
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+        return "has a line break or another control character in it. Answer one printable line."
+    # Right-to-left and left-to-right overrides make a line of code read as another.
+    if any(0x202A <= ord(character) <= 0x202E or 0x2066 <= ord(character) <= 0x2069 for character in name):
+        return "has an invisible character that turns the direction of text. Answer it without."
+    refused = [character for character in '"\\{}<>' if character in name]
+    if refused:
+        return (
+            f"has {' and '.join(refused)} in it, which has a meaning of its own in the files "
+            "that name the site. Answer it without; an apostrophe is fine."
+        )
+    return None
+
+
+problems = []
+if problem := name_problem(answers["project_name"]):
+    problems.append(f"project_name {answers['project_name']!r} {problem}")
+if problem := slug_problem(answers["project_slug"]):
+    problems.append(f"project_slug {answers['project_slug']!r} {problem}")
+if answers["interface"] == "wsgi" and answers["realtime"] != "none":
+    problems.append(
+        f"realtime {answers['realtime']!r} needs connections that stay open, which interface "
+        "'wsgi' cannot hold. Answer interface 'asgi' or 'both', or realtime 'none'."
+    )
+if problems:
+    # A console that cannot show a character shows its escape instead of failing.
+    sys.stderr.reconfigure(errors="backslashreplace")
+    sys.exit("\n".join(problems))

@@ -1,0 +1,262 @@
+"""The outermost layer of the site, the same for every request on any server.
+
+It settles three things before Django sees the request:
+
+- who is asking. Forwarded headers are believed only when they come from one of
+  FORWARDED_ALLOW_IPS; then REMOTE_ADDR and the scheme are the client's. Either way the
+  headers are gone afterwards, so that nothing further in can believe a forged one.
+- the request's id. A trusted proxy's X-Request-ID is taken over, otherwise it is a new one.
+  It stands in every log line and is sent back to the client.
+- the access line in the log. The servers' own are off: they know no request id.
+"""
+
+import functools
+import ipaddress
+import re
+import time
+import uuid
+{% if cookiecutter.__asgi %}
+from collections.abc import Awaitable, Callable
+{% else %}
+from collections.abc import Callable
+{% endif %}
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from django.conf import settings
+
+logger = structlog.get_logger("access")
+
+# Headers by which proxies speak of the client.
+FORWARDED = frozenset(
+    {
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-real-ip",
+    }
+)
+{% if cookiecutter.__asgi %}
+
+type Event = dict[str, Any]
+type Receive = Callable[[], Awaitable[Event]]
+type Send = Callable[[Event], Awaitable[None]]
+type ASGIApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+{% endif %}
+# Safe to write into logs and headers.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who is asking: IP address (empty behind a Unix socket), transport, request id."""
+
+    address: str
+    secure: bool
+    request_id: str
+
+
+def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
+    """Return the client of a request.
+
+    `peer` is the address at the other end of the connection, empty for a Unix socket,
+    `secure` whether that connection is encrypted, and `header` returns a header's value by
+    its lower-case name, several values joined with commas, or "".
+    """
+    request_id = ""
+    address = peer
+    if is_trusted(peer):
+        # The newest hop stands last; the first that is no proxy of ours is the client.
+        for hop in reversed(header("x-forwarded-for").split(",")):
+            hop_address = without_port(hop.strip())
+            if parse(hop_address) is None:
+                break
+            address = hop_address
+            if not is_trusted(address):
+                break
+        match header("x-forwarded-proto").rpartition(",")[2].strip().lower():
+            case "https" | "wss":
+                secure = True
+            case "http" | "ws":
+                secure = False
+        request_id = header("x-request-id")
+    if not REQUEST_ID.fullmatch(request_id):
+        request_id = uuid.uuid4().hex
+    return Client(address, secure, request_id)
+
+
+def without_port(hop: str) -> str:
+    """Return the address in 192.0.2.1, 192.0.2.1:80, 2001:db8::1 or [2001:db8::1]:80."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return `address` as an object, or None if it is not an IP address."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    # A socket that listens on IPv6 shows 192.0.2.1 as ::ffff:192.0.2.1.
+    return (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped) or ip
+
+
+@functools.lru_cache(maxsize=1024)
+def is_trusted(address: str) -> bool:
+    """Return whether `address` is a proxy of ours. Nobody outside reaches a Unix socket."""
+    if not address:
+        return True
+    ip = parse(address)
+    return ip is not None and any(ip in network for network in settings.TRUSTED_PROXIES)
+
+
+def start(client: Client) -> float:
+    """Tie the log lines that follow to this request; return the time, in seconds."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=client.request_id)
+    return time.perf_counter()
+
+
+def log(event: str, client: Client, path: str, started: float, **details: object) -> None:
+    """Write the access line. Health probes come every few seconds and are left out."""
+    if not path.startswith("/health/"):
+        logger.info(
+            event,
+            client=client.address,
+            path=path,
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+            **details,
+        )
+{% if cookiecutter.__wsgi %}
+
+
+class WSGIEdge:
+    """Wraps a WSGI application."""
+
+    def __init__(self, application: Callable[..., Any]) -> None:
+        self.application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        client = identify(
+            environ.get("REMOTE_ADDR", ""),
+            environ["wsgi.url_scheme"] == "https",
+            lambda name: environ.get(environ_key(name), ""),
+        )
+        for name in FORWARDED:
+            environ.pop(environ_key(name), None)
+        environ["REMOTE_ADDR"] = client.address
+        environ["wsgi.url_scheme"] = "https" if client.secure else "http"
+        environ["HTTP_X_REQUEST_ID"] = client.request_id
+        started = start(client)
+
+        def send_start(status: str, headers: list[Any], exc_info: Any = None) -> Any:
+            log(
+                "request",
+                client,
+                environ["PATH_INFO"],
+                started,
+                method=environ["REQUEST_METHOD"],
+                status=int(status[:3]),
+            )
+            headers = [*headers, ("X-Request-ID", client.request_id)]
+            return start_response(status, headers, exc_info)
+
+        # Returned as it is: servers send a wsgi.file_wrapper without copying.
+        return self.application(environ, send_start)
+
+
+def environ_key(name: str) -> str:
+    """Return the key under which PEP 3333 keeps the header `name`."""
+    return "HTTP_" + name.upper().replace("-", "_")
+{% endif %}
+{% if cookiecutter.__asgi %}
+{% if not cookiecutter.__channels %}
+
+
+async def refuse(receive: Receive, send: Send) -> None:
+    """Refuse the handshake of a WebSocket: this site has none, and Django would raise."""
+    await receive()
+    await send({"type": "websocket.close"})
+{% endif %}
+
+
+class ASGIEdge:
+    """Wraps an ASGI application; requests and WebSockets alike."""
+
+    def __init__(self, application: ASGIApplication) -> None:
+        self.application = application
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.application(scope, receive, send)
+
+        headers = [(name.lower(), value) for name, value in scope["headers"]]
+        peer = scope["client"]
+        client = identify(
+            peer[0] if peer else "",
+            scope["scheme"] in ("https", "wss"),
+            lambda name: ",".join(
+                value.decode("latin-1") for key, value in headers if key == name.encode()
+            ),
+        )
+        request_id = (b"x-request-id", client.request_id.encode())
+        inner = {
+            **scope,
+            "client": (client.address, peer[1] if peer else 0),
+            "scheme": {
+                "http": ("http", "https"),
+                "websocket": ("ws", "wss"),
+            }[scope["type"]][client.secure],
+            # Django reads x_real_ip as X-Real-IP: names with underscores go as well.
+            "headers": [
+                (name, value)
+                for name, value in headers
+                if name.decode("latin-1") not in FORWARDED
+                and b"_" not in name
+                and name != b"x-request-id"
+            ]
+            + [request_id],
+        }
+        started = start(client)
+        outcome: Event = {}
+
+        async def inner_receive() -> Event:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                outcome.setdefault("code", event["code"])
+            return event
+
+        async def inner_send(event: Event) -> None:
+            if event["type"] in ("http.response.start", "websocket.accept"):
+                outcome["status"] = event.get("status", 101)
+                event = {**event, "headers": [*event.get("headers", ()), request_id]}
+            elif event["type"] == "websocket.close":
+                # Before it is accepted, closing a WebSocket is refusing its handshake.
+                outcome.setdefault("status", 403)
+                outcome.setdefault("code", event.get("code", 1000))
+            await send(event)
+
+        try:
+{% if cookiecutter.__channels %}
+            await self.application(inner, inner_receive, inner_send)
+{% else %}
+            if scope["type"] == "http":
+                await self.application(inner, inner_receive, inner_send)
+            else:
+                await refuse(inner_receive, inner_send)
+{% endif %}
+        finally:
+            log(
+                "request" if scope["type"] == "http" else "websocket",
+                client,
+                scope["path"],
+                started,
+                method=scope.get("method", "GET"),
+                **outcome,
+            )
+{% endif %}

@@ -1,0 +1,99 @@
+"""Everything that this project reads from its environment, each variable once.
+
+Variables that are set already win over those in `.env`. A value that cannot be used ends
+the process with a sentence that names the variable.
+"""
+
+import ipaddress
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from environs import Env, EnvValidationError, validate
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def stop(sentence: str) -> NoReturn:
+    """End the process with exit status 1, saying only `sentence`."""
+    sys.exit(f"This site cannot start: {sentence}")
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may keep busy, at least 1.
+
+    That is fewer than the machine has when the process is pinned, or when its container has
+    a quota (cgroup v2: https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max).
+    """
+    cpus = os.process_cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cpus, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2 here, or the quota is "max"
+        return cpus
+
+
+def networks(addresses: list[str]) -> list[Network]:
+    """Return the networks that `addresses` name, each an IP address or a CIDR network."""
+    try:
+        return [ipaddress.ip_network(address) for address in addresses]
+    except ValueError as error:
+        # Not even "*": whoever is believed can choose any address for itself.
+        stop(
+            f"FORWARDED_ALLOW_IPS has an entry that is no address or network ({error}). "
+            "List those of your proxies, for example 10.0.0.0/8."
+        )
+
+
+# Errors are collected and told together, below.
+env = Env(eager=False)
+env.read_env(BASE_DIR / ".env", recurse=False)
+
+DEBUG = env.bool("DJANGO_DEBUG", False)
+SECRET_KEY = env.str("DJANGO_SECRET_KEY", "")
+ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
+# False is for trying the production servers over plain http on one's own machine.
+HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
+DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+{% if cookiecutter.__channels %}
+# Empty: channel layer and cache are in this process's memory, which no other process sees.
+REDIS_URL = env.str("REDIS_URL", "")
+{% endif %}
+EMAIL = env.dj_email_url("EMAIL_URL", "smtp://localhost:25")
+HOST = env.str("HOST", "127.0.0.1")
+PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
+# None: each server chooses for itself.
+WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", None, validate=validate.Range(min=1))
+FORWARDED_ALLOW_IPS = env.list("FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"])
+
+try:
+    env.seal()
+except EnvValidationError as error:
+    stop(f"a variable has a value that cannot be used. {error.error_messages}")
+
+TRUSTED_PROXIES = networks(FORWARDED_ALLOW_IPS)
+
+if DEBUG:
+    SECRET_KEY = SECRET_KEY or "insecure-key-for-development-only"
+    ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
+if not SECRET_KEY:
+    stop(
+        "DJANGO_SECRET_KEY is not set. Copy .env.example to .env and give it a long random "
+        "value, or set DJANGO_DEBUG=true while you develop."
+    )
+if not ALLOWED_HOSTS:
+    stop(
+        "DJANGO_ALLOWED_HOSTS is not set. List the names this site answers to, separated "
+        "by commas, for example example.com,www.example.com."
+    )
+{% if cookiecutter.__postgresql %}
+if not DEBUG and DATABASE["ENGINE"] != "django.db.backends.postgresql":
+    stop(
+        "DATABASE_URL does not name a PostgreSQL database. Set it, for example to "
+        "postgresql://user:password@host:5432/name."
+    )
+{% endif %}

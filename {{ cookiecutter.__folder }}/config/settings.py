@@ -1,0 +1,287 @@
+"""
+Django settings for {{ cookiecutter.project_name }}.
+
+What differs from machine to machine is read in config/environment.py.
+https://docs.djangoproject.com/en/6.1/ref/settings/
+"""
+
+from pathlib import Path
+from typing import Any
+
+from django.utils.csp import CSP
+
+from config import environment, logs
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# The name that people see: page titles, mails, the log-in page.
+SITE_NAME = "{{ cookiecutter.project_name }}"
+
+DEBUG = environment.DEBUG
+
+SECRET_KEY = environment.SECRET_KEY
+
+ALLOWED_HOSTS = environment.ALLOWED_HOSTS
+
+# Proxies whose forwarded headers are believed, see config/edge.py. There is nothing to set
+# in SECURE_PROXY_SSL_HEADER or USE_X_FORWARDED_HOST.
+TRUSTED_PROXIES = environment.TRUSTED_PROXIES
+
+
+# Application definition
+
+INSTALLED_APPS = [
+    "{{ cookiecutter.project_slug }}.users",
+    "{{ cookiecutter.project_slug }}.pages",
+{% if cookiecutter.__channels %}
+    "{{ cookiecutter.project_slug }}.chat",
+    "channels",
+{% endif %}
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+
+MIDDLEWARE = [
+    # Answers /health/… first: probes know no Host header and no https.
+    "{{ cookiecutter.project_slug }}.pages.health.health_middleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.csp",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "{{ cookiecutter.project_slug }}.pages.context_processors.site",
+            ],
+        },
+    },
+]
+{% if cookiecutter.__wsgi %}
+
+WSGI_APPLICATION = "config.wsgi.application"
+{% endif %}
+{% if cookiecutter.__channels %}
+
+ASGI_APPLICATION = "config.asgi.application"
+{% endif %}
+
+
+# Database
+# https://docs.djangoproject.com/en/6.1/ref/settings/#databases
+
+DATABASES = {"default": environment.DATABASE}
+
+{% if cookiecutter.interface == "wsgi" %}
+# A thread keeps its connection for a minute instead of opening one for every request, and
+# looks whether it still works before it is used again.
+DATABASES["default"]["CONN_MAX_AGE"] = 60
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+
+{% endif %}
+{% if cookiecutter.__postgresql and cookiecutter.__asgi %}
+# Under ASGI a request has no thread of its own to keep a connection in, and CONN_MAX_AGE
+# would leak one for each. Connections are borrowed instead: at most max_size in each
+# process, and who waits longer than timeout, in seconds, gets an error. The server's
+# max_connections must cover all processes. One that the server closed is replaced.
+POSTGRESQL_OPTIONS = {
+    "pool": {"min_size": 1, "max_size": 10, "timeout": 10},
+    # Seconds until an unreachable server is an error.
+    "connect_timeout": 5,
+}
+
+{% elif cookiecutter.__postgresql %}
+# Seconds until an unreachable server is an error.
+POSTGRESQL_OPTIONS = {"connect_timeout": 5}
+
+{% endif %}
+SQLITE_OPTIONS = {
+    # Readers and one writer do not wait for each other.
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    # A transaction takes the write lock at its start, where it can wait for it; one that
+    # asks for it later fails at once with "database is locked".
+    "transaction_mode": "IMMEDIATE",
+    # Seconds to wait for that lock.
+    "timeout": 20,
+}
+
+{% if cookiecutter.__postgresql %}
+# SQLite is for development without a server; production refuses it.
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    DATABASES["default"].setdefault("OPTIONS", {}).update(POSTGRESQL_OPTIONS)
+{% if cookiecutter.__asgi %}
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+{% endif %}
+else:
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+{% else %}
+DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+{% endif %}
+
+
+{% if cookiecutter.__channels %}
+# Cache and channel layer
+{% else %}
+# Cache
+{% endif %}
+# https://docs.djangoproject.com/en/6.1/topics/cache/
+{% if cookiecutter.__channels %}
+# https://channels.readthedocs.io/en/stable/topics/channel_layers.html
+
+if environment.REDIS_URL:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": environment.REDIS_URL,
+            # Seconds: a Redis that does not answer must not hold up every page.
+            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+        }
+    }
+    # Publish and subscribe: every process hears every message. Nothing is kept, so what
+    # must not be lost goes to the database first.
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [environment.REDIS_URL]},
+        }
+    }
+else:
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+{% else %}
+
+# Each process has its own; name a shared one before you rely on it for more than speed.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+{% endif %}
+
+
+# Users and passwords
+# https://docs.djangoproject.com/en/6.1/topics/auth/
+
+AUTH_USER_MODEL = "users.User"
+
+LOGIN_REDIRECT_URL = "home"
+
+LOGOUT_REDIRECT_URL = "home"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+
+# Internationalization
+# https://docs.djangoproject.com/en/6.1/topics/i18n/
+
+LANGUAGE_CODE = "en-us"
+
+TIME_ZONE = "UTC"
+
+USE_I18N = True
+
+USE_TZ = True
+
+
+# Static files (CSS, JavaScript, Images)
+# https://docs.djangoproject.com/en/6.1/howto/static-files/
+
+STATIC_URL = "/static/"
+
+STATIC_ROOT = BASE_DIR / "staticfiles"
+
+# In production a file's name carries a hash of its content, and browsers keep it for ever.
+# In development files are served from where they are.
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "django.contrib.staticfiles.storage.StaticFilesStorage"
+            if DEBUG
+            else "servestatic.storage.CompressedManifestStaticFilesStorage"
+        )
+    },
+}
+
+
+# Email
+# https://docs.djangoproject.com/en/6.1/topics/email/
+
+MAILERS: dict[str, dict[str, Any]]
+if DEBUG:
+    MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
+else:
+    MAILERS = {
+        "default": {
+            "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+            "OPTIONS": {
+                "host": environment.EMAIL["EMAIL_HOST"],
+                "port": environment.EMAIL["EMAIL_PORT"],
+                "username": environment.EMAIL["EMAIL_HOST_USER"],
+                "password": environment.EMAIL["EMAIL_HOST_PASSWORD"],
+                "use_tls": environment.EMAIL["EMAIL_USE_TLS"],
+                "use_ssl": environment.EMAIL["EMAIL_USE_SSL"],
+                "timeout": 10,
+            },
+        }
+    }
+
+
+# Logging
+# https://docs.djangoproject.com/en/6.1/topics/logging/
+
+LOGGING = logs.configure(DEBUG)
+
+
+# Security
+# https://docs.djangoproject.com/en/6.1/topics/security/
+
+CSRF_TRUSTED_ORIGINS = environment.CSRF_TRUSTED_ORIGINS
+
+SECURE_SSL_REDIRECT = environment.HTTPS
+
+SESSION_COOKIE_SECURE = environment.HTTPS
+
+CSRF_COOKIE_SECURE = environment.HTTPS
+
+# A year. Browsers remember it: once sent, this host cannot go back to plain http.
+SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if environment.HTTPS else 0
+
+# Both would promise https for other hosts of the domain, of which this site knows nothing.
+# Decide about them in SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+# Scripts and styles come from this site, or carry the nonce of the page they stand in.
+SECURE_CSP = {
+    "default-src": [CSP.SELF],
+    "script-src": [CSP.SELF, CSP.NONCE],
+    "style-src": [CSP.SELF, CSP.NONCE],
+    "img-src": [CSP.SELF, "data:"],
+    "object-src": [CSP.NONE],
+    "base-uri": [CSP.NONE],
+    "form-action": [CSP.SELF],
+    "frame-ancestors": [CSP.NONE],
+}

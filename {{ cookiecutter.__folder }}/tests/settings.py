@@ -1,0 +1,16 @@
+"""The settings of the tests: the site's, made quick and independent of the machine."""
+
+import os
+
+# DATABASE_URL is left alone: set it to test against the database of production.
+os.environ["DJANGO_DEBUG"] = "true"
+os.environ["DJANGO_SECRET_KEY"] = "secret-of-the-tests"
+os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver,localhost"
+os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
+{% if cookiecutter.__channels %}
+os.environ["REDIS_URL"] = ""
+{% endif %}
+
+from config.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

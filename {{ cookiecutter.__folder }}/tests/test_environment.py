@@ -1,0 +1,78 @@
+"""What the site says when its environment is not fit for production."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PRODUCTION = {
+    "DJANGO_SETTINGS_MODULE": "config.settings",
+    "DJANGO_DEBUG": "false",
+    "DJANGO_SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz-0123456789abcdefghij",
+    "DJANGO_ALLOWED_HOSTS": "example.com",
+{% if cookiecutter.__postgresql %}
+    "DATABASE_URL": "postgresql://user:password@localhost:5432/name",
+{% endif %}
+{% if cookiecutter.__channels %}
+    "REDIS_URL": "redis://localhost:6379/0",
+{% endif %}
+}
+
+
+def manage(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py with the environment of production, but for `changes`."""
+    return subprocess.run(  # noqa: S603
+        [sys.executable, "manage.py", *arguments],
+        env=os.environ | PRODUCTION | changes,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_production_passes_every_check() -> None:
+    run = manage("check", "--deploy", "--fail-level", "WARNING")
+
+    assert run.returncode == 0, run.stderr
+    assert "no issues" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DJANGO_SECRET_KEY", ""),
+        ("DJANGO_ALLOWED_HOSTS", ""),
+        ("DJANGO_DEBUG", "perhaps"),
+        ("DATABASE_URL", "nonsense"),
+        ("FORWARDED_ALLOW_IPS", "*"),
+        ("PORT", "eighty"),
+        ("WEB_CONCURRENCY", "0"),
+    ],
+)
+def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: str) -> None:
+    run = manage("check", **{variable: value})
+
+    assert run.returncode == 1
+    assert run.stderr.startswith("This site cannot start: ")
+    assert variable in run.stderr
+    assert "Traceback" not in run.stderr
+{% if cookiecutter.__postgresql %}
+
+
+def test_production_does_not_fall_back_to_sqlite() -> None:
+    run = manage("check", DATABASE_URL="sqlite:///db.sqlite3")
+
+    assert run.returncode == 1
+    assert "DATABASE_URL does not name a PostgreSQL database" in run.stderr
+{% endif %}
+{% if cookiecutter.__channels %}
+
+
+def test_several_processes_need_redis() -> None:
+    run = manage("check", REDIS_URL="", WEB_CONCURRENCY="2")
+
+    assert run.returncode == 1
+    assert "chat.E001" in run.stderr
+    assert manage("check", REDIS_URL="", WEB_CONCURRENCY="1").returncode == 0
+{% endif %}

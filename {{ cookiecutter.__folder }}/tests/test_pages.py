@@ -1,0 +1,67 @@
+{% if cookiecutter.__both or cookiecutter.__channels %}
+import re
+
+{% endif %}
+import pytest
+{% if cookiecutter.__asgi %}
+from asgiref.sync import async_to_sync
+from django.test import AsyncClient, Client
+{% else %}
+from django.test import Client
+{% endif %}
+
+
+@pytest.mark.django_db
+def test_home_page_names_the_interface_that_served_it(client: Client) -> None:
+    page = client.get("/").content.decode()
+
+    # The test client speaks to Django as a WSGI server does.
+    assert '<dd id="interface">WSGI</dd>' in page
+
+
+def test_unknown_address_is_a_page_of_this_site(client: Client) -> None:
+    response = client.get("/no/such/page")
+
+    assert response.status_code == 404
+    assert "Page not found" in response.content.decode()
+
+
+def test_pages_allow_scripts_of_this_site_only(client: Client) -> None:
+    policy = client.get("/")["Content-Security-Policy"]
+
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+{% if cookiecutter.__asgi %}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_home_page_says_asgi_under_asgi() -> None:
+    response = async_to_sync(AsyncClient().get)("/")
+
+    assert '<dd id="interface">ASGI</dd>' in response.content.decode()
+{% endif %}
+{% if cookiecutter.__both or cookiecutter.__channels %}
+
+
+def test_each_page_has_a_nonce_of_its_own(client: Client) -> None:
+    nonces = []
+    for _ in range(2):
+        response = client.get("/")
+        match = re.search(r"'nonce-([\w-]+)'", response["Content-Security-Policy"])
+        assert match
+        assert f'nonce="{match[1]}"' in response.content.decode()
+        nonces.append(match[1])
+
+    assert nonces[0] != nonces[1]
+{% endif %}
+{% if cookiecutter.__both %}
+
+
+def test_async_status_is_under_a_path_that_the_proxy_sends_to_asgi(client: Client) -> None:
+    from config.proxy import ASGI_PATHS
+
+    response = client.get("/async/status/")
+
+    assert response.json()["interface"] == "WSGI"
+    assert any(response.request["PATH_INFO"].startswith(path) for path in ASGI_PATHS)
+{% endif %}

@@ -1,0 +1,134 @@
+"""Probes for whatever runs this site: a proxy, a container engine, Kubernetes.
+
+/health/live    The process answers. It touches nothing, or a database that is away would
+                get every process killed.
+/health/ready   The process can do its work: all CHECKS pass in time. 503 takes it out of
+                rotation until they do.
+"""
+
+{% if cookiecutter.__asgi %}
+import asyncio
+{% endif %}
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+{% if cookiecutter.__asgi %}
+from inspect import iscoroutinefunction
+{% endif %}
+
+{% if cookiecutter.__channels %}
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+{% endif %}
+from django.core.cache import cache
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+{% if cookiecutter.__asgi %}
+from django.utils.decorators import sync_and_async_middleware
+{% endif %}
+
+logger = logging.getLogger(__name__)
+
+# Seconds for all checks together; orchestrators give up after a few.
+TIMEOUT = 3
+
+
+def check_database() -> None:
+    """Raise an exception if the database does not answer."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    finally:
+        connection.close()
+
+
+def check_cache() -> None:
+    """Raise an exception if the cache does not keep a value."""
+    cache.set("health", "ok", timeout=10)
+    if cache.get("health") != "ok":
+        raise LookupError("The cache lost a value at once.")
+
+
+{% if cookiecutter.__channels %}
+def check_channel_layer() -> None:
+    """Raise an exception if the channel layer takes no message."""
+    layer = get_channel_layer()
+    async_to_sync(layer.group_send)("health", {"type": "health.check"})
+
+
+{% endif %}
+CHECKS: dict[str, Callable[[], None]] = {
+    "database": check_database,
+    "cache": check_cache,
+{% if cookiecutter.__channels %}
+    "channel_layer": check_channel_layer,
+{% endif %}
+}
+# One thread for each check: a library that hangs keeps its own and no other.
+THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
+
+
+def live() -> HttpResponse:
+    """Answer 200."""
+    return JsonResponse({"status": "ok"})
+
+
+def ready() -> HttpResponse:
+    """Answer 200 if all checks pass within TIMEOUT, or else 503; say how each went."""
+    futures = {name: THREADS[name].submit(check) for name, check in CHECKS.items()}
+    wait(futures.values(), TIMEOUT)
+    outcomes = {name: outcome(name, future) for name, future in futures.items()}
+    failed = set(outcomes.values()) != {"ok"}
+    return JsonResponse(
+        {"status": "failed" if failed else "ok", "checks": outcomes},
+        status=503 if failed else 200,
+    )
+
+
+def outcome(name: str, future: Future[None]) -> str:
+    """Say how a check went. The reason is for the log, not for whoever asks."""
+    if not future.done():
+        future.cancel()
+        logger.error("health check %s: no answer within %s seconds", name, TIMEOUT)
+        return "no answer"
+    if error := future.exception():
+        logger.error("health check %s: %s", name, error)
+        return "failed"
+    return "ok"
+
+
+PROBES = {"/health/live": live, "/health/ready": ready}
+
+
+{% if cookiecutter.__asgi %}
+@sync_and_async_middleware
+def health_middleware(get_response):  # type: ignore[no-untyped-def]
+    """Answer the probes before anything looks at the Host header or asks for https."""
+    if iscoroutinefunction(get_response):
+
+        async def async_middleware(request: HttpRequest) -> HttpResponse:
+            if probe := PROBES.get(request.path_info):
+                return await asyncio.to_thread(probe)
+            return await get_response(request)
+
+        return async_middleware
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if probe := PROBES.get(request.path_info):
+            return probe()
+        return get_response(request)
+
+    return middleware
+{% else %}
+def health_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Answer the probes before anything looks at the Host header or asks for https."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if probe := PROBES.get(request.path_info):
+            return probe()
+        return get_response(request)
+
+    return middleware
+{% endif %}

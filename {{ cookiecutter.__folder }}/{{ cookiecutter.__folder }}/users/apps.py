@@ -1,0 +1,7 @@
+from django.apps import AppConfig
+
+
+class UsersConfig(AppConfig):
+    """Who may log in."""
+
+    name = "{{ cookiecutter.project_slug }}.users"
