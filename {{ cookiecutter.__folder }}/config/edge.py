@@ -44,7 +44,7 @@ FORWARDED = frozenset(
 type Event = dict[str, Any]
 type Receive = Callable[[], Awaitable[Event]]
 type Send = Callable[[Event], Awaitable[None]]
-type ASGIApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+type ASGIApplication = Callable[..., Awaitable[None]]
 
 {% endif %}
 # Safe to write into logs and headers.

@@ -54,8 +54,10 @@ env.read_env(BASE_DIR / ".env", recurse=False)
 
 DEBUG = env.bool("DJANGO_DEBUG", False)
 SECRET_KEY = env.str("DJANGO_SECRET_KEY", "")
-ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", [])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("DJANGO_CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", [], subcast=str.strip)
+CSRF_TRUSTED_ORIGINS: list[str] = env.list(
+    "DJANGO_CSRF_TRUSTED_ORIGINS", [], subcast=str.strip
+)
 # False is for trying the production servers over plain http on one's own machine.
 HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
 DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
@@ -68,7 +70,9 @@ HOST = env.str("HOST", "127.0.0.1")
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
 # None: each server chooses for itself.
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", None, validate=validate.Range(min=1))
-FORWARDED_ALLOW_IPS = env.list("FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"])
+FORWARDED_ALLOW_IPS: list[str] = env.list(
+    "FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"], subcast=str.strip
+)
 
 try:
     env.seal()

@@ -1,8 +1,8 @@
 import time
+from typing import Any
 
 import pytest
 from django.test import Client
-from pytest_django.fixtures import SettingsWrapper
 
 from {{ cookiecutter.project_slug }}.pages import health
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def https_everywhere(settings: SettingsWrapper) -> None:
+def https_everywhere(settings: Any) -> None:
     """As in production."""
     settings.SECURE_SSL_REDIRECT = True
     settings.ALLOWED_HOSTS = ["example.com"]

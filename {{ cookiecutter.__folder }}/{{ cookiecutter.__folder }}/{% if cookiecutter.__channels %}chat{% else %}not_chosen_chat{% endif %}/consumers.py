@@ -52,7 +52,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         self.user = self.scope["user"]
         self.room = self.scope["url_route"]["kwargs"]["room"]
-        too_long = len(self.room) > Message._meta.get_field("room").max_length
+        too_long = len(self.room) > Message.ROOM_MAX_LENGTH
         if not self.user.is_authenticated or too_long:
             # Before accept() this refuses the handshake with 403.
             await self.close()

@@ -6,8 +6,9 @@ class Message(models.Model):
     """What somebody said in a room. Its id is its place in the room's order."""
 
     MAX_LENGTH = 2000
+    ROOM_MAX_LENGTH = 50
 
-    room = models.SlugField(max_length=50)
+    room = models.SlugField(max_length=ROOM_MAX_LENGTH)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
     text = models.TextField(max_length=MAX_LENGTH)
     sent_at = models.DateTimeField(auto_now_add=True)

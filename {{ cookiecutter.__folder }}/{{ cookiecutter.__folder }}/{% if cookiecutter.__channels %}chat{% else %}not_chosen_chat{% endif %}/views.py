@@ -22,7 +22,7 @@ def rooms(request: HttpRequest) -> HttpResponse:
 @login_required
 def room(request: HttpRequest, room: str) -> HttpResponse:
     """Show a room and what was said last in it; the rest comes over its WebSocket."""
-    if len(room) > Message._meta.get_field("room").max_length:
+    if len(room) > Message.ROOM_MAX_LENGTH:
         raise Http404("No room has so long a name.")
     latest = Message.objects.filter(room=room).select_related("author").order_by("-pk")
     return render(
