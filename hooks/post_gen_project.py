@@ -8,7 +8,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-answers = json.loads({{ cookiecutter | tojson | tojson }})
+answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
 # A folder whose condition is false is rendered under this name: a name may not be empty.
 for folder in Path(answers["project_slug"]).glob("not_chosen_*"):
@@ -19,9 +19,7 @@ if not environment.exists():
     environment.touch(mode=0o600)
     example = Path(".env.example").read_text(encoding="utf-8")
     environment.write_text(
-        example.replace(
-            "DJANGO_SECRET_KEY=\n", f"DJANGO_SECRET_KEY={secrets.token_urlsafe(50)}\n"
-        ),
+        example.replace("DJANGO_SECRET_KEY=\n", f"DJANGO_SECRET_KEY={secrets.token_urlsafe(50)}\n"),
         encoding="utf-8",
     )
     print(

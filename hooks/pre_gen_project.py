@@ -10,7 +10,7 @@ import re
 import sys
 import unicodedata
 
-answers = json.loads({{ cookiecutter | tojson | tojson }})
+answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
 # What a generated project imports at its top level. A package of the same name would hide it.
 DEPENDENCIES = {
@@ -26,8 +26,11 @@ OWN_NAMES = {
     "accounts", "admin", "auth", "chat", "config", "deploy", "manage", "messages", "pages",
     "settings", "site", "static", "staticfiles", "templates", "tests", "users",
 }  # fmt: skip
-# In newer Pythons than the one this hook may run on.
-NEWER_MODULES = {"annotationlib", "compression"}
+# Missing in sys.stdlib_module_names: Python's own tests, and what newer Pythons add.
+MORE_MODULES = {"annotationlib", "compression", "test"}
+
+# Characters that reorder the text after them.
+DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 def slug_problem(slug):
@@ -37,11 +40,11 @@ def slug_problem(slug):
             "is not a Python package name. Answer lower-case letters, digits and single "
             "underscores, with a letter first, for example my_site."
         )
-    if len(slug) > 50:
-        return f"is {len(slug)} characters long. Answer one of 50 characters at most."
+    if len(slug) > 40:
+        return f"is {len(slug)} characters long. Answer one of 40 characters at most."
     if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
         return "is a word of the Python language. Answer another name, for example my_site."
-    if slug in sys.stdlib_module_names | NEWER_MODULES:
+    if slug in sys.stdlib_module_names | MORE_MODULES:
         return (
             "is a module of Python's standard library, which this project would hide. "
             f"Answer another name, for example {slug}_site."
@@ -63,12 +66,14 @@ def name_problem(name):
     """Return why `name` cannot be the site's name, or None. Any letters and emoji will do."""
     if not name.strip():
         return "is empty. Answer the name that people shall see, for example My Site."
-    if len(name) > 100:
-        return f"is {len(name)} characters long. Answer one of 100 characters at most."
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+    # East Asian letters are two columns wide; the name stands on a line of the settings.
+    width = sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in name)
+    if width > 60:
+        return f"is too long, {width} columns wide. Answer one of 60 at most."
+    if {unicodedata.category(character) for character in name} & {"Cc", "Cs", "Zl", "Zp"}:
         return "has a line break or another control character in it. Answer one printable line."
     # Right-to-left and left-to-right overrides make a line of code read as another.
-    if any(0x202A <= ord(character) <= 0x202E or 0x2066 <= ord(character) <= 0x2069 for character in name):
+    if {unicodedata.bidirectional(character) for character in name} & DIRECTIONS:
         return "has an invisible character that turns the direction of text. Answer it without."
     refused = [character for character in '"\\{}<>' if character in name]
     if refused:

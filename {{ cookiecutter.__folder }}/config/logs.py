@@ -60,9 +60,12 @@ def configure(debug: bool) -> dict[str, Any]:
         },
         "root": {"handlers": ["stdout"], "level": "INFO"},
         "loggers": {
-            # Replaces Django's own handlers, which would tell everything twice.
+            # Without the handlers that come with them, which would tell everything twice.
             "django": {"handlers": [], "level": "INFO", "propagate": True},
             "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
+{% if cookiecutter.__wsgi %}
+            "gunicorn.error": {"handlers": [], "level": "INFO", "propagate": True},
+{% endif %}
             # The access line of config/edge.py tells of 4xx answers already.
             "django.request": {"level": "ERROR"},
             # Scanners send wrong Host headers all day; the access line shows the 400.

@@ -4,4 +4,4 @@ from django.http import HttpRequest
 
 def site(request: HttpRequest) -> dict[str, str]:
     """Give every template the site's name."""
-    return {"site_name": settings.SITE_NAME}
+    return {"SITE_NAME": settings.SITE_NAME}

@@ -14,6 +14,12 @@ function show(name, text) {
   form.querySelector("button").disabled = name !== "live";
 }
 
+// The server writes times in its own time zone; people read them in theirs.
+function localise(time) {
+  const format = { hour: "2-digit", minute: "2-digit" };
+  time.textContent = new Date(time.dateTime).toLocaleTimeString([], format);
+}
+
 function append({ author, text, sent_at: sentAt }) {
   const item = document.createElement("li");
   const name = document.createElement("strong");
@@ -21,7 +27,7 @@ function append({ author, text, sent_at: sentAt }) {
   const words = document.createElement("span");
   name.textContent = author;
   time.dateTime = sentAt;
-  time.textContent = new Date(sentAt).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  localise(time);
   words.textContent = text;
   item.append(name, " ", time, " ", words);
   log.append(item);
@@ -56,6 +62,7 @@ form.addEventListener("submit", (event) => {
   input.focus();
 });
 
+log.querySelectorAll("time").forEach(localise);
 log.scrollTop = log.scrollHeight;
 show("connecting", "connecting …");
 connect(1000);

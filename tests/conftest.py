@@ -1,0 +1,75 @@
+"""Projects for the tests, each combination baked and installed once in a session."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import services
+from tests.combinations import TEMPLATE, VALID, Answers, name_of
+from tests.project import Project
+
+type Bake = Callable[..., Project]
+
+
+@pytest.fixture(scope="session")
+def bake(cookies_session: Any) -> Bake:
+    """Return a function that makes a project of some answers; the others are the defaults."""
+
+    def bake(**answers: str) -> Project:
+        result = cookies_session.bake(extra_context=answers, template=str(TEMPLATE))
+        assert result.exception is None, result.exception
+        assert result.exit_code == 0
+        return Project(Path(result.project_path), dict(result.context))
+
+    return bake
+
+
+def grouped(combinations: list[Answers]) -> list[Any]:
+    """Return the parameters of a fixture, one a combination, whose tests stay together."""
+    return [
+        pytest.param(answers, id=name_of(answers), marks=pytest.mark.xdist_group(name_of(answers)))
+        for answers in combinations
+    ]
+
+
+@pytest.fixture(scope="session", params=grouped(VALID))
+def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
+    """Each combination in turn, as baked."""
+    return bake(**request.param)
+
+
+@pytest.fixture(scope="session")
+def installed(project: Project) -> Project:
+    """Each combination in turn, installed."""
+    project.install()
+    return project
+
+
+@pytest.fixture(scope="session")
+def toolbox(bake: Bake) -> Project:
+    """An installed project with the dependencies of every combination."""
+    project = bake(interface="both", realtime="channels", database="postgresql")
+    project.install()
+    return project
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.PostgreSQL]:
+    """A PostgreSQL server of these tests."""
+    with services.postgresql(tmp_path_factory.mktemp("postgresql")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis server of these tests."""
+    with services.redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Baking must not depend on what its developer has configured.
+    os.environ.pop("COOKIECUTTER_CONFIG", None)

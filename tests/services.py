@@ -1,0 +1,138 @@
+"""Real PostgreSQL and Redis servers on loopback, started by the tests and gone with them."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+
+def free_port(count: int = 1) -> int:
+    """Return a port on loopback that is free, as are the `count - 1` after it."""
+    for _ in range(100):
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+        if all(is_free(port + offset) for offset in range(count)):
+            return port
+    raise RuntimeError("no free ports on loopback")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def wait_until(
+    condition: Callable[[], object], what: str, seconds: float = 30, pause: float = 0.05
+) -> None:
+    """Wait until `condition` holds, or fail with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds"
+        time.sleep(pause)
+
+
+def answers(port: int) -> bool:
+    """Return whether somebody listens on `port`."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def missing(name: str, package: str) -> NoReturn:
+    """Skip a test whose server is not on this machine; CI has to have it."""
+    sentence = f"{name} is not on this machine: apt-get install {package}"
+    if os.environ.get("CI"):
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A running server: its programs' folder and its port."""
+
+    programs: Path
+    port: int
+
+    def new_database(self) -> str:
+        """Create an empty database and return its URL."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self.query(f"create database {name}", "postgres")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def query(self, sql: str, database: str) -> str:
+        """Run SQL and return what it answers."""
+        return subprocess.run(
+            [self.programs / "psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(self.port),
+             "-U", "postgres", "-c", sql, database],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout.strip()  # fmt: skip
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[PostgreSQL]:
+    """Run a PostgreSQL server that keeps its data in `folder`."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    found = shutil.which("pg_ctl") or (versions and str(versions[-1]))
+    if not found:
+        missing("PostgreSQL", "postgresql")
+    programs = Path(found).resolve().parent
+    data, port = folder / "data", free_port()
+    # The server refuses to run as root.
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    prefix = user if os.geteuid() == 0 else []
+    if prefix:
+        shutil.chown(folder, "postgres", "postgres")
+        for parent in folder.parents:
+            if parent.owner() == "root" and parent.stat().st_mode & 0o777 == 0o700:
+                parent.chmod(0o711)
+
+    def run(*command: object) -> None:
+        subprocess.run(
+            [*prefix, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=folder
+        )
+
+    run(programs / "initdb", "-A", "trust", "-U", "postgres", "-N", "-D", data)
+    options = (
+        f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} "
+        "-c fsync=off -c max_connections=200"
+    )
+    run(programs / "pg_ctl", "-w", "-D", data, "-l", folder / "log", "-o", options, "start")
+    try:
+        yield PostgreSQL(programs, port)
+    finally:
+        run(programs / "pg_ctl", "-w", "-m", "immediate", "-D", data, "stop")
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[str]:
+    """Run a Redis server and yield its URL."""
+    program = shutil.which("redis-server")
+    if not program:
+        missing("Redis", "redis-server")
+    port = free_port()
+    server = subprocess.Popen(
+        [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: answers(port), "Redis listens")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait()

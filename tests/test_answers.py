@@ -1,0 +1,250 @@
+"""Answers are data: the unfit are refused with a sentence, the others simply stand there."""
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.combinations import REFUSED, TEMPLATE, name_of
+from tests.conftest import Bake
+from tests.project import Project, clean_environment
+
+pytestmark = pytest.mark.bake
+
+
+def cookiecutter(
+    folder: Path, *options: str, typed: str | None = None, **answers: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command in `folder`; with `typed`, a person answers instead."""
+    settings = folder.parent / "cookiecutter.yaml"
+    settings.write_text(
+        json.dumps(
+            {
+                "replay_dir": str(folder.parent / "replay"),
+                "cookiecutters_dir": str(folder.parent / "cc"),
+            }
+        )
+    )
+    return subprocess.run(
+        [
+            sys.executable, "-m", "cookiecutter", str(TEMPLATE),
+            "--config-file", str(settings),
+            *(["--no-input"] if typed is None else []),
+            *options,
+            *(f"{name}={answer}" for name, answer in answers.items()),
+        ],
+        cwd=folder,
+        env=clean_environment(),
+        input=typed,
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder to generate in."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+def assert_refused(
+    run: subprocess.CompletedProcess[str], folder: Path, about: str, *words: str
+) -> None:
+    """Check that there is one clear sentence, no traceback, and nothing on disk."""
+    assert run.returncode != 0
+    assert "Traceback" not in run.stderr
+    sentence = run.stderr.splitlines()[0]
+    assert sentence.startswith(about), run.stderr
+    assert "Answer" in sentence
+    for word in words:
+        assert word in sentence
+    assert list(folder.iterdir()) == []
+    assert {path.name for path in folder.parent.iterdir()} <= {
+        "here",
+        "cookiecutter.yaml",
+        "replay",
+    }
+
+
+@pytest.mark.parametrize(
+    ("slug", "reason"),
+    [
+        ("", "not a Python package name"),
+        ("My_Site", "not a Python package name"),
+        ("my-site", "not a Python package name"),
+        ("my site", "not a Python package name"),
+        ("my__site", "not a Python package name"),
+        ("_site", "not a Python package name"),
+        ("1site", "not a Python package name"),
+        ("sité", "not a Python package name"),
+        ("../outside", "not a Python package name"),
+        ("/tmp/outside", "not a Python package name"),
+        ("a/b", "not a Python package name"),
+        ("..", "not a Python package name"),
+        (".", "not a Python package name"),
+        ("a\nb", "not a Python package name"),
+        ("x" * 41, "41 characters long"),
+        ("class", "word of the Python language"),
+        ("match", "word of the Python language"),
+        ("json", "standard library"),
+        ("django", "installs"),
+        ("channels", "installs"),
+        ("uvicorn", "installs"),
+        ("pytest_django", "installs"),
+        ("config", "own parts"),
+        ("tests", "own parts"),
+        ("chat", "own parts"),
+        ("manage", "own parts"),
+        ("test", "standard library"),
+    ],
+)  # fmt: skip
+def test_slug_is_refused(folder: Path, slug: str, reason: str) -> None:
+    assert_refused(cookiecutter(folder, project_slug=slug), folder, "project_slug", reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is empty"),
+        ("   ", "is empty"),
+        ('My "Site"', '"'),
+        ("My \\ Site", "\\"),
+        ("My { Site", "{"),
+        ("My } Site", "}"),
+        ("My <b>Site", "<"),
+        ("My\nSite", "control character"),
+        ("My\tSite", "control character"),
+        ("My\x1b[31mSite", "control character"),
+        ("My\u2028Site", "control character"),
+        ("My \u202eetiS", "direction"),
+        ("x" * 61, "too long"),
+        ("場" * 31, "too long"),
+    ],
+)
+def test_name_is_refused(folder: Path, name: str, reason: str) -> None:
+    run = cookiecutter(folder, project_name=name, project_slug="my_site")
+
+    assert_refused(run, folder, "project_name", reason)
+
+
+@pytest.mark.parametrize("answers", REFUSED, ids=name_of)
+def test_combination_is_refused(folder: Path, answers: dict[str, str]) -> None:
+    assert_refused(cookiecutter(folder, **answers), folder, "realtime", "'asgi' or 'both'")
+
+
+def test_name_of_no_letters_asks_for_a_slug(folder: Path) -> None:
+    assert_refused(cookiecutter(folder, project_name="🚀"), folder, "project_slug")
+
+
+def test_every_unfit_answer_is_told_at_once(folder: Path) -> None:
+    run = cookiecutter(
+        folder, project_name='"', project_slug="Site", interface="wsgi", realtime="channels"
+    )
+
+    assert [line.split()[0] for line in run.stderr.splitlines()[:3]] == [
+        "project_name",
+        "project_slug",
+        "realtime",
+    ]
+
+
+def test_typed_braces_are_refused_and_not_evaluated(folder: Path) -> None:
+    typed = "{{ 7 * 7 }}\nmy_site\n1\n1\n1\n"
+
+    assert_refused(cookiecutter(folder, typed=typed), folder, "project_name", "{")
+
+
+def test_slug_with_a_path_leaves_what_is_there_alone(folder: Path) -> None:
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("mine")
+
+    for options in ([], ["--overwrite-if-exists"], ["--overwrite-if-exists", "--accept-hooks=no"]):
+        cookiecutter(folder, *options, project_slug="../outside")
+        assert [path.name for path in outside.iterdir()] == ["precious"]
+
+
+def test_existing_folder_is_left_alone(folder: Path) -> None:
+    (folder / "my_site").mkdir()
+    (folder / "my_site" / "precious").write_text("mine")
+
+    run = cookiecutter(folder)
+
+    assert run.returncode != 0
+    assert '"my_site" directory already exists' in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+    assert [path.name for path in (folder / "my_site").iterdir()] == ["precious"]
+
+
+def test_generating_again_keeps_the_secret_and_the_settings_of_the_machine(folder: Path) -> None:
+    assert cookiecutter(folder).returncode == 0
+    environment = folder / "my_site" / ".env"
+    environment.write_text(environment.read_text() + "PORT=9000\n")
+    before = environment.read_text()
+
+    assert cookiecutter(folder, "--overwrite-if-exists").returncode == 0
+
+    assert environment.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("Bob's Bikes", "bob_s_bikes"),
+        ("Café Zoë", "cafe_zoe"),
+        ("Мой сайт", "moi_sait"),
+        ("日本語サイト", "ri_ben_yu_saito"),
+        ("Rocket 🚀 & 100% #1 $HOME `id` $(id) | : -", "rocket_100_1_home_id_id"),
+        ("# yes: [no]", "yes_no"),
+    ],
+)  # fmt: skip
+def test_name_in_any_language_simply_stands_there(
+    bake: Bake, toolbox: Project, name: str, slug: str
+) -> None:
+    project = bake(project_name=name, interface="both", realtime="channels")
+
+    assert project.path.name == slug
+    for file in project.files():
+        if file.endswith(".py"):
+            ast.parse(project.read(file))
+    assert tomllib.loads(project.read("pyproject.toml"))["project"]["description"] == name
+    assert f'SITE_NAME = "{name}"' in project.read("config/settings.py")
+    ruff = str(toolbox.bin / "ruff")
+    project.must(ruff, "format", "--no-cache", "--check")
+    project.must(ruff, "check", "--no-cache")
+
+
+def test_longest_slug_is_formatted_as_well(bake: Bake, toolbox: Project) -> None:
+    for slug in ("a" * 40, "z" * 40):
+        project = bake(
+            project_slug=slug, interface="both", realtime="channels", database="postgresql"
+        )
+        ruff = str(toolbox.bin / "ruff")
+        project.must(ruff, "format", "--no-cache", "--check")
+        project.must(ruff, "check", "--no-cache")
+
+
+def test_hooks_run_on_the_python_of_the_user() -> None:
+    """cookiecutter runs hooks with its own Python, 3.11 or newer."""
+    for hook in (TEMPLATE / "hooks").glob("*.py"):
+        source = hook.read_text(encoding="utf-8").replace(
+            "{{ cookiecutter | tojson | tojson }}", "''"
+        )
+        ast.parse(source, feature_version=(3, 11))
+
+
+def test_person_is_asked_in_words(folder: Path) -> None:
+    run = cookiecutter(folder, typed="Corner Shop\n\n3\n2\n2\n")
+
+    assert run.returncode == 0, run.stderr
+    assert (folder / "corner_shop" / "config" / "serve.py").exists()
+    for words in ("What is the site called?", "WSGI (gunicorn)", "Both, behind one proxy"):
+        assert words in run.stdout
+    assert "uv run just dev" in run.stdout
+    assert not (folder / "my_site").exists()

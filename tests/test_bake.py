@@ -1,0 +1,248 @@
+"""What comes out of the questions: the right files, as somebody would have written them."""
+
+import configparser
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.combinations import TEMPLATE
+from tests.conftest import Bake
+from tests.project import Project
+
+pytestmark = pytest.mark.bake
+
+
+def expected_files(project: Project) -> set[str]:
+    """Return the files that the answers of `project` call for, and no others."""
+    slug = project.slug
+    wsgi = project.answers["interface"] in ("wsgi", "both")
+    asgi = project.answers["interface"] in ("asgi", "both")
+    both = project.is_(interface="both")
+    channels = project.is_(realtime="channels")
+    pages, users, chat = f"{slug}/pages", f"{slug}/users", f"{slug}/chat"
+    registration = f"{pages}/templates/registration"
+    files = {
+        ".editorconfig", ".env", ".env.example", ".gitignore", ".pre-commit-config.yaml",
+        ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
+        "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
+        "config/settings.py", "config/urls.py",
+        f"{slug}/__init__.py",
+        f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/models.py",
+        f"{users}/migrations/__init__.py", f"{users}/migrations/0001_initial.py",
+        f"{pages}/__init__.py", f"{pages}/apps.py", f"{pages}/context_processors.py",
+        f"{pages}/health.py", f"{pages}/serving.py", f"{pages}/urls.py", f"{pages}/views.py",
+        f"{pages}/static/pages/icon.svg", f"{pages}/static/pages/site.css",
+        f"{pages}/templates/base.html", f"{pages}/templates/pages/home.html",
+        f"{pages}/templates/400.html", f"{pages}/templates/403.html",
+        f"{pages}/templates/403_csrf.html", f"{pages}/templates/404.html",
+        f"{pages}/templates/500.html",
+        f"{registration}/login.html",
+        f"{registration}/password_change_done.html", f"{registration}/password_change_form.html",
+        f"{registration}/password_reset_complete.html",
+        f"{registration}/password_reset_confirm.html", f"{registration}/password_reset_done.html",
+        f"{registration}/password_reset_form.html",
+        "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
+        "tests/test_edge.py", "tests/test_environment.py", "tests/test_health.py",
+        "tests/test_pages.py",
+    }  # fmt: skip
+    if wsgi:
+        files |= {"config/wsgi.py", "config/gunicorn.conf.py"}
+    if asgi:
+        files |= {"config/asgi.py", "config/uvicorn_conf.py"}
+    if both:
+        files |= {"config/proxy.py", "config/serve.py"}
+    if both or channels:
+        files |= {f"{pages}/static/pages/home.js"}
+    if channels:
+        files |= {
+            "config/routing.py", f"{pages}/consumers.py", "tests/test_chat.py",
+            f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
+            f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/models.py", f"{chat}/urls.py",
+            f"{chat}/views.py",
+            f"{chat}/migrations/__init__.py", f"{chat}/migrations/0001_initial.py",
+            f"{chat}/static/chat/chat.css", f"{chat}/static/chat/chat.js",
+            f"{chat}/templates/chat/room.html", f"{chat}/templates/chat/rooms.html",
+        }  # fmt: skip
+    return files
+
+
+def test_just_the_files_that_the_answers_call_for(project: Project) -> None:
+    assert project.files() == expected_files(project)
+    # No folder is left of what was not chosen.
+    assert not [
+        path for path in project.path.rglob("*") if path.is_dir() and not any(path.iterdir())
+    ]
+
+
+def test_nothing_of_the_template_is_left_in_a_file(project: Project) -> None:
+    for name in project.files():
+        text = project.read(name)
+        assert "cookiecutter" not in text, name
+        assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
+        if not name.endswith(".html") and name != "config/proxy.py":
+            assert not re.search(r"\{\{|\{%|\{#", text), name
+
+
+def test_no_blank_line_scars(project: Project) -> None:
+    for name in project.files():
+        text = project.read(name)
+        if not text:
+            assert name.endswith("__init__.py"), f"{name} is empty"
+            continue
+        most = 2 if name.endswith(".py") else 1
+        assert "\n" * (most + 2) not in text, f"{name}: too many blank lines"
+        assert not text.startswith("\n"), f"{name}: starts with a blank line"
+        assert text.endswith("\n"), f"{name}: does not end with a line end"
+        assert not text.endswith("\n\n"), f"{name}: ends with a blank line"
+        assert not re.search(r"[ \t]+\n", text), f"{name}: white space at the end of a line"
+        assert "\r" not in text, name
+
+
+def test_formatted_and_linted_as_baked(project: Project, toolbox: Project) -> None:
+    ruff = str(toolbox.bin / "ruff")
+
+    project.must(ruff, "format", "--no-cache", "--check", "--diff")
+    project.must(ruff, "check", "--no-cache")
+
+
+def test_types_are_right_as_baked(
+    project: Project, toolbox: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # What is known of the libraries is the same for all.
+    cache = tmp_path_factory.getbasetemp() / "mypy"
+
+    project.must(
+        str(toolbox.bin / "python"), "-m", "mypy", "--cache-dir", str(cache), ".",
+        PYTHONDONTWRITEBYTECODE="1",
+    )  # fmt: skip
+
+
+def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
+    metadata = tomllib.loads(project.read("pyproject.toml"))
+    assert metadata["project"]["description"] == project.answers["project_name"]
+    assert metadata["project"]["requires-python"] == ">=3.13"
+
+    hooks = yaml.safe_load(project.read(".pre-commit-config.yaml"))
+    assert [hook["id"] for hook in hooks["repos"][0]["hooks"]] == [
+        "ruff-format",
+        "ruff-check",
+        "mypy",
+    ]
+
+    editor = configparser.ConfigParser()
+    editor.read_string("[preamble]\n" + project.read(".editorconfig"))
+    assert editor["*"]["charset"] == "utf-8"
+
+    recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
+    assert recipes == ["dev", "fix", "lint", "serve", "test"]
+
+
+def test_dependencies_are_those_of_the_answers(project: Project) -> None:
+    metadata = tomllib.loads(project.read("pyproject.toml"))
+    names = {re.split(r"[\[<>=]", line)[0] for line in metadata["project"]["dependencies"]}
+    wsgi = {"gunicorn"} if project.answers["interface"] in ("wsgi", "both") else set()
+    asgi = {"uvicorn", "uvloop", "httptools", "websockets"}
+    asgi = asgi if project.answers["interface"] in ("asgi", "both") else set()
+    channels = {"channels", "channels-redis", "redis"}
+    channels = channels if project.is_(realtime="channels") else set()
+    database = {"psycopg"} if project.is_(database="postgresql") else set()
+
+    assert names == {
+        "django",
+        "environs",
+        "servestatic",
+        "structlog",
+        *wsgi,
+        *asgi,
+        *channels,
+        *database,
+    }
+    for line in metadata["project"]["dependencies"] + metadata["dependency-groups"]["dev"]:
+        assert ">=" in line, f"{line}: which versions?"
+
+
+def test_settings_name_just_the_applications_that_exist(project: Project) -> None:
+    settings = project.read("config/settings.py")
+    named = set(re.findall(rf'"{project.slug}\.(\w+)",', settings))
+    existing = {path.parent.name for path in (project.path / project.slug).glob("*/apps.py")}
+
+    assert named == existing
+    assert ("WSGI_APPLICATION" in settings) == (project.path / "config/wsgi.py").exists()
+
+
+def test_secret_is_in_env_only_and_env_is_private(project: Project) -> None:
+    secret = re.search(r"^DJANGO_SECRET_KEY=(\S{50,})$", project.read(".env"), re.M)
+    assert secret
+    for name in project.files() - {".env"}:
+        assert secret[1] not in project.read(name), name
+    assert stat.S_IMODE((project.path / ".env").stat().st_mode) == 0o600
+    assert "/.env\n" in project.read(".gitignore") or ".env\n" in project.read(".gitignore")
+    assert re.search(r"^DJANGO_SECRET_KEY=$", project.read(".env.example"), re.M)
+
+
+def test_every_project_has_a_secret_of_its_own(bake: Bake) -> None:
+    assert bake().read(".env") != bake().read(".env")
+
+
+def test_documented_variables_are_those_that_are_read(project: Project) -> None:
+    read = set(re.findall(r'env\.\w+\(\s*"(\w+)"', project.read("config/environment.py")))
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \|", project.read("README.md"), re.M))
+
+    assert documented == read
+
+
+def test_paths_for_asgi_stand_in_one_place(project: Project) -> None:
+    holders = {
+        name
+        for name in project.files()
+        if name.endswith((".py", "justfile"))
+        and re.search(r'"/(events|async)/"', project.read(name))
+    }
+
+    assert holders == ({"config/proxy.py"} if project.is_(interface="both") else set())
+
+
+def test_both_servers_agree_on_their_timeouts(bake: Bake) -> None:
+    project = bake(interface="both", realtime="channels")
+    gunicorn = project.read("config/gunicorn.conf.py")
+    uvicorn = project.read("config/uvicorn_conf.py")
+
+    for mine, other in (
+        ("keepalive", "timeout_keep_alive"),
+        ("graceful_timeout", "timeout_graceful_shutdown"),
+    ):
+        ours = re.search(rf"^{mine} = (\d+)$", gunicorn, re.M)
+        theirs = re.search(rf'"{other}": (\d+),', uvicorn)
+        assert ours
+        assert theirs
+        assert ours[1] == theirs[1]
+    assert f"for {ours[1]} seconds at most" in project.read("README.md")
+
+
+def test_the_same_answers_give_the_same_files(bake: Bake) -> None:
+    first, second = (bake(interface="both", realtime="channels") for _ in range(2))
+
+    assert {name: first.read(name) for name in first.files() - {".env"}} == {
+        name: second.read(name) for name in second.files() - {".env"}
+    }
+
+
+def test_template_is_formatted_and_linted(toolbox: Project) -> None:
+    ruff = str(toolbox.bin / "ruff")
+    for command in (["format", "--check", "--diff"], ["check"]):
+        here = Project(TEMPLATE, {})
+        here.must(ruff, *command, "--no-cache", "tests", "hooks")
+
+
+def test_no_path_of_the_template_is_too_deep_for_windows() -> None:
+    for path in TEMPLATE.glob("{{*/**/*"):
+        assert not set(path.name) & set('<>:"\\|?*'), path
+        assert len(str(path.relative_to(TEMPLATE))) < 200, path
+
+
+def test_licence_and_changelog_are_there() -> None:
+    assert "MIT License" in Path(TEMPLATE / "LICENSE").read_text()
