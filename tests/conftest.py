@@ -1,5 +1,6 @@
 """Projects for the tests, each combination baked and installed once in a session."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,18 +43,28 @@ def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
 
 
 @pytest.fixture(scope="session")
-def installed(project: Project) -> Project:
+def install(bake: Bake) -> Bake:
+    """Return a function that bakes and installs a project, for the same answers only once."""
+
+    @functools.cache
+    def install(**answers: str) -> Project:
+        project = bake(**answers)
+        project.install()
+        return project
+
+    return install
+
+
+@pytest.fixture(scope="session", params=grouped(VALID))
+def installed(request: pytest.FixtureRequest, install: Bake) -> Project:
     """Each combination in turn, installed."""
-    project.install()
-    return project
+    return install(**request.param)
 
 
 @pytest.fixture(scope="session")
-def toolbox(bake: Bake) -> Project:
+def toolbox(install: Bake) -> Project:
     """An installed project with the dependencies of every combination."""
-    project = bake(interface="both", realtime="channels", database="postgresql")
-    project.install()
-    return project
+    return install(interface="both", realtime="channels", database="postgresql")
 
 
 @pytest.fixture(scope="session")

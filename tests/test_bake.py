@@ -138,7 +138,7 @@ def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
     assert editor["*"]["charset"] == "utf-8"
 
     recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
-    assert recipes == ["dev", "fix", "lint", "serve", "test"]
+    assert recipes == ["dev", "fix", "lint", "manage", "serve", "test"]
 
 
 def test_dependencies_are_those_of_the_answers(project: Project) -> None:

@@ -98,6 +98,7 @@ if not ALLOWED_HOSTS:
 if not DEBUG and DATABASE["ENGINE"] != "django.db.backends.postgresql":
     stop(
         "DATABASE_URL does not name a PostgreSQL database. Set it, for example to "
-        "postgresql://user:password@host:5432/name."
+        "postgresql://user:password@host:5432/name, or set DJANGO_DEBUG=true while you "
+        "develop on SQLite."
     )
 {% endif %}

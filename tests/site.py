@@ -1,0 +1,287 @@
+"""A generated project that runs: started as in production, spoken to over TCP."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from tests.project import Project
+from tests.services import answers, free_port, wait_until
+
+# What tests need beside the emitted site: a view that takes its time, and one that tells
+# what Django knows of the request. The settings are the emitted ones but for the URLs.
+PROBE_SETTINGS = 'from config.settings import *\n\nROOT_URLCONF = "probe_urls"\n'
+PROBE_URLS = """
+import os, time
+from django.http import JsonResponse
+from django.urls import include, path
+
+def slow(request):
+    time.sleep(3)
+    return JsonResponse({"slept": 3})
+
+def request_facts(request):
+    return JsonResponse({
+        "pid": os.getpid(),
+        "address": request.META["REMOTE_ADDR"],
+        "secure": request.is_secure(),
+        "forwarded": [n for n in request.META if "FORWARDED" in n or "REAL_IP" in n],
+        "request_id": request.headers.get("X-Request-ID"),
+    })
+
+urlpatterns = [
+    path("probe/slow/", slow),
+    path("probe/facts/", request_facts),
+    path("async/facts/", request_facts),
+    path("", include("config.urls")),
+]
+"""
+
+# gunicorn leaves closing its workers' heartbeat files to the interpreter, at its very end.
+HARMLESS = re.compile(
+    r"^(Exception ignored in: .*_io\.FileIO|ResourceWarning: unclosed file <_io\.FileIO)"
+)
+
+
+def prepare(project: Project, **variables: str) -> None:
+    """Do what a release does: probes in place, database migrated, static files collected."""
+    (project.path / "probe_settings.py").write_text(PROBE_SETTINGS)
+    (project.path / "probe_urls.py").write_text(PROBE_URLS)
+    project.must("python", "manage.py", "migrate", "--no-input", **variables)
+    project.must("python", "manage.py", "collectstatic", "--no-input", **variables)
+    project.must(
+        "python", "manage.py", "shell", "-c",
+        "from django.contrib.auth import get_user_model as model\n"
+        "for name in ('ada', 'bob'):\n"
+        "    model().objects.filter(username=name).delete()\n"
+        "    model().objects.create_superuser(name, password=f'password-of-{name}')",
+        **variables,
+    )  # fmt: skip
+
+
+@dataclass
+class Site:
+    """A running site: its process, the port it answers on, and its log."""
+
+    project: Project
+    process: subprocess.Popen[bytes]
+    port: int
+    log_file: Path
+    # What it was started as; see COMMANDS in test_serve.py.
+    start: str
+    # Cookies of the users; processes killed on purpose; all that were ever started.
+    sessions: dict[str, str] = field(default_factory=dict)
+    killed: set[int] = field(default_factory=set)
+    family: set[int] = field(default_factory=set)
+
+    @property
+    def origin(self) -> str:
+        return f"http://localhost:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def lines_of(self, request_id: str) -> list[dict[str, Any]]:
+        """Return the lines of the log that belong to a request."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line.get("request_id") == request_id]
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Send a GET on a connection of its own."""
+        return httpx.get(self.origin + path, timeout=20, **options)
+
+    @contextmanager
+    def browser(self, user: str | None = None) -> Iterator[httpx.Client]:
+        """Yield a client with cookies, logged in through the form if `user` is given."""
+        with httpx.Client(base_url=self.origin, follow_redirects=True, timeout=20) as client:
+            if user:
+                fields = {"username": user, "password": f"password-of-{user}"}
+                self.submit(client, "/accounts/login/", **fields)
+            yield client
+
+    @staticmethod
+    def submit(client: httpx.Client, path: str, to: str = "", **fields: str) -> httpx.Response:
+        """Send the form on the page at `path`, to the address `to` if that is another."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', client.get(path).text)
+        assert token, f"{path} has no form"
+        return client.post(to or path, data=fields | {"csrfmiddlewaretoken": token[1]})
+
+    def cookies_of(self, user: str) -> str:
+        """Return the Cookie header of `user`, who is logged in once."""
+        if user not in self.sessions:
+            with self.browser(user) as client:
+                cookies = [f"{name}={value}" for name, value in client.cookies.items()]
+            self.sessions[user] = "; ".join(cookies)
+        return self.sessions[user]
+
+    def socket(
+        self,
+        path: str = "/ws/chat/lobby/",
+        origin: str | None = "same",
+        user: str | None = "ada",
+        headers: dict[str, str] | None = None,
+    ) -> ClientConnection:
+        """Open a WebSocket, as a browser on a page of `origin` with `user` logged in."""
+        headers = dict(headers or {})
+        if user:
+            headers["Cookie"] = self.cookies_of(user)
+        return connect(
+            f"ws://localhost:{self.port}{path}",
+            origin=self.origin if origin == "same" else origin,  # type: ignore[arg-type]
+            additional_headers=headers,
+            open_timeout=10,
+            proxy=None,
+        )
+
+    def refusal(self, **options: Any) -> int:
+        """Return the status with which the handshake of a WebSocket is refused."""
+        try:
+            with self.socket(**options):
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes that serve: the children of gunicorn and of uvicorn."""
+        everybody = [psutil.Process(self.process.pid)]
+        everybody += everybody[0].children(recursive=True)
+        self.family |= {process.pid for process in everybody}
+        supervisors = [
+            process
+            for process in everybody
+            if {"gunicorn", "config.uvicorn_conf"} & {Path(word).name for word in cmdline(process)}
+        ]
+        return [
+            child
+            for supervisor in supervisors
+            for child in supervisor.children()
+            if is_running(child.pid) and "resource_tracker" not in " ".join(cmdline(child))
+        ]
+
+    def worker_of(self, socket: ClientConnection) -> int:
+        """Return the id of the process at the other end of `socket`."""
+        port = socket.socket.getsockname()[1]
+        for worker in self.workers():
+            for connection in worker.net_connections(kind="tcp"):
+                if connection.raddr and connection.raddr.port == port:
+                    return worker.pid
+        raise AssertionError(f"no worker holds the connection from port {port}")
+
+    def kill(self, pid: int) -> None:
+        """Kill a worker, as the kernel does when memory runs out."""
+        self.killed.add(pid)
+        psutil.Process(pid).kill()
+
+    def answers_everywhere(self) -> bool:
+        """Return whether every worker has the site loaded: many connections all succeed."""
+        return all(self.get("/probe/facts/").status_code == 200 for _ in range(10))
+
+    def stop(self, seconds: float = 25) -> int:
+        """Send SIGTERM and return the exit status; fail if it takes longer than `seconds`."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=seconds)
+
+    def assert_clean_log(self) -> None:
+        """Check that there is no warning, no error and no traceback in the log."""
+        wrong = [
+            line
+            for line in self.log.splitlines()
+            if not HARMLESS.match(line)
+            and not any(f"pid:{pid}" in line for pid in self.killed)
+            and (
+                re.search(r"Traceback|Exception|Error\b|[Ww]arning", line)
+                or re.search(r'"level": ?"(warning|error|critical)"', line)
+            )
+        ]
+        assert wrong == []
+
+
+@contextmanager
+def running(
+    project: Project, command: list[str], log_file: Path, start: str = "", **variables: str
+) -> Iterator[Site]:
+    """Start `command` in `project`, wait until it answers, and end it with all it started."""
+    port = free_port(3)
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=project.path,
+            env=project.environment(**{"PORT": str(port), **variables}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    site = Site(project, process, port, log_file, start)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, f"{command} ended at once:\n{site.log}"
+            if not answers(port):
+                return False
+            with suppress(httpx.HTTPError):
+                return site.get("/health/live").status_code == 200
+            return False
+
+        wait_until(ready, f"{command} answers", 60)
+        yield site
+    except BaseException:
+        print(site.log[-20_000:])
+        raise
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            site.family |= {
+                child.pid for child in psutil.Process(process.pid).children(recursive=True)
+            }
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for pid in site.family:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    """Return the command line of a process, empty if it is gone."""
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for_exit(pids: list[int], seconds: float = 10) -> None:
+    wait_until(lambda: not any(map(is_running, pids)), "the processes end", seconds)
+
+
+def slow_request(site: Site, path: str = "/probe/slow/") -> Any:
+    """Start a request that takes 3 seconds in a thread; its result() is the response."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(site.get, path)
+    time.sleep(1)
+    pool.shutdown(wait=False)
+    return future

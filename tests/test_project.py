@@ -1,0 +1,115 @@
+"""Each combination installed: its own checks, its own tests, its entry modules."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.project import PRODUCTION, Project
+from tests.services import PostgreSQL
+
+pytestmark = pytest.mark.project
+
+
+def production(project: Project) -> dict[str, str]:
+    """Return the environment of production; nothing in it is connected to."""
+    variables = dict(PRODUCTION)
+    if project.is_(database="postgresql"):
+        variables["DATABASE_URL"] = "postgresql://user:password@127.0.0.1:9/name"
+    if project.is_(realtime="channels"):
+        variables["REDIS_URL"] = "redis://127.0.0.1:9/0"
+    return variables
+
+
+def entry_modules(project: Project) -> list[str]:
+    return [
+        f"config.{name}"
+        for name in ("wsgi", "asgi")
+        if (project.path / "config" / f"{name}.py").exists()
+    ]
+
+
+def test_deploy_check_is_silent(installed: Project) -> None:
+    output = installed.must(
+        "python", "-W", "error", "manage.py", "check", "--deploy", "--fail-level", "WARNING",
+        **production(installed),
+    )  # fmt: skip
+
+    assert output.startswith("System check identified no issues")
+
+
+def test_its_own_tests_pass(installed: Project) -> None:
+    output = installed.must("just", "test", "-q", "-p", "no:cacheprovider")
+
+    assert re.search(r"\b\d\d+ passed", output)
+    assert not re.search(r"\d+ skipped", output)
+    total = re.search(r"^TOTAL.* (\d+)%$", output, re.M)
+    assert total
+    assert int(total[1]) >= 85, output
+
+
+def test_its_own_tests_pass_on_postgresql(installed: Project, postgresql: PostgreSQL) -> None:
+    if installed.is_(database="sqlite"):
+        assert "psycopg" not in installed.read("pyproject.toml")
+        return
+    output = installed.must(
+        "pytest", "-q", "-p", "no:cacheprovider", DATABASE_URL=postgresql.new_database()
+    )
+
+    assert re.search(r"\b\d\d+ passed", output)
+
+
+def test_its_own_lint_passes(installed: Project) -> None:
+    """Types, and no migration is missing; with just the dependencies that it has."""
+    output = installed.must("just", "lint")
+
+    assert "Success: no issues found" in output
+    assert "No changes detected" in output
+
+
+def test_entry_modules_import_first_thing(installed: Project) -> None:
+    for module in entry_modules(installed):
+        output = installed.must(
+            "python", "-W", "error", "-W", "ignore:No directory at", "-c",
+            f"import {module} as entry; print(type(entry.application).__name__)",
+            **production(installed),
+        )  # fmt: skip
+        assert output.endswith("Edge\n")
+
+
+def test_entry_modules_survive_an_overzealous_linter(installed: Project, tmp_path: Path) -> None:
+    """Sorting imports must not move one above the call that sets Django up."""
+    config = tmp_path / "config"
+    shutil.copytree(installed.path / "config", config)
+    for ignored in ((), ("--ignore-noqa",)):
+        installed.run(
+            "ruff", "check", "--fix", "--unsafe-fixes", "--no-cache", "--exit-zero",
+            "--select", "ALL", "--ignore", "D,ANN,INP", *ignored, str(config),
+        )  # fmt: skip
+        installed.must("ruff", "format", "--no-cache", str(config))
+        for module in entry_modules(installed):
+            installed.must(
+                "python", "-c",
+                f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\n"
+                f"import {module} as entry; assert entry.__file__.startswith({str(tmp_path)!r})",
+                **production(installed),
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", ["DJANGO_SECRET_KEY", "DJANGO_ALLOWED_HOSTS"])
+def test_production_command_stops_with_a_sentence(installed: Project, missing: str) -> None:
+    """Not with a traceback, and not by starting workers that die again and again."""
+    variables = production(installed) | {missing: "", "DJANGO_DEBUG": "false"}
+    commands = [["gunicorn", "--config", "config/gunicorn.conf.py"]]
+    if installed.is_(interface="asgi"):
+        commands = []
+    if installed.answers["interface"] != "wsgi":
+        commands.append(["python", "-m", "config.uvicorn_conf"])
+
+    for command in commands:
+        run = installed.run(*command, **variables)
+        assert run.returncode != 0
+        assert f"This site cannot start: {missing} is not set." in run.stdout
+        assert "Traceback" not in run.stdout
+        assert len(run.stdout.splitlines()) < 5, run.stdout

@@ -1,0 +1,376 @@
+"""Each combination, started with its production commands and spoken to over TCP.
+
+A site of `both` is started in every way it can run: each half by itself, and `just serve`
+behind Caddy, behind nginx, and with no proxy on the machine.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.combinations import VALID, Answers, name_of
+from tests.conftest import Bake
+from tests.project import PRODUCTION, Project
+from tests.services import PostgreSQL, missing, wait_until
+from tests.site import Site, is_running, prepare, running, slow_request, wait_for_exit
+
+pytestmark = pytest.mark.serve
+
+# The production commands of the servers, and the recipe that starts them all.
+COMMANDS = {
+    "gunicorn": ["gunicorn", "--config", "config/gunicorn.conf.py"],
+    "uvicorn": ["python", "-m", "config.uvicorn_conf"],
+    "caddy": ["just", "serve"],
+    "nginx": ["just", "serve"],
+    "no-proxy": ["just", "serve"],
+}
+STARTS = {
+    "wsgi": ["gunicorn"],
+    "asgi": ["uvicorn"],
+    "both": ["gunicorn", "uvicorn", "caddy", "nginx", "no-proxy"],
+}
+# What serves a page, and what answers for ASGI_PATHS, by the way the site is started.
+PAGES = {
+    "gunicorn": ("WSGI", "gunicorn"),
+    "uvicorn": ("ASGI", "uvicorn"),
+    "caddy": ("WSGI", "gunicorn"),
+    "nginx": ("WSGI", "gunicorn"),
+    "no-proxy": ("ASGI", "uvicorn"),
+}
+
+type Prepared = tuple[Project, dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    install: Bake,
+    postgresql: PostgreSQL,
+    redis: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Answers], Prepared]:
+    """Return a function that installs and releases a combination once, on real services."""
+    cache: dict[str, Prepared] = {}
+
+    def prepared(answers: Answers) -> Prepared:
+        name = name_of(answers)
+        if name not in cache:
+            project = install(**answers)
+            variables = PRODUCTION | {
+                "DJANGO_SETTINGS_MODULE": "probe_settings",
+                "DJANGO_HTTPS": "false",
+                "WEB_CONCURRENCY": "2",
+                # What is deprecated, forgotten or ambiguous is an error in the application.
+                "PYTHONWARNINGS": "error",
+            }
+            folder = tmp_path_factory.mktemp("database")
+            variables["DATABASE_URL"] = f"sqlite:///{folder}/db.sqlite3"
+            if project.is_(database="postgresql"):
+                variables["DATABASE_URL"] = postgresql.new_database()
+            if project.is_(realtime="channels"):
+                variables["REDIS_URL"] = redis
+            prepare(project, **variables)
+            cache[name] = project, variables
+        return cache[name]
+
+    return prepared
+
+
+def path_with_only(programs: list[str], folder: Path) -> str:
+    """Return a PATH of `folder` in which just these programs of the machine are found."""
+    folder.mkdir()
+    for name in ["sh", *programs]:
+        program = shutil.which(
+            name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+        )
+        if not program:
+            missing(name, name)
+        (folder / name).symlink_to(program)
+    return str(folder)
+
+
+def parameters() -> list[Any]:
+    return [
+        pytest.param(
+            (answers, start),
+            id=f"{name_of(answers)}-{start}",
+            marks=pytest.mark.xdist_group(name_of(answers)),
+        )
+        for answers in VALID
+        for start in STARTS[answers["interface"]]
+    ]
+
+
+@pytest.fixture(scope="session", params=parameters())
+def site(
+    request: pytest.FixtureRequest,
+    prepared: Callable[[Answers], Prepared],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    """Each combination in turn, started in each of its ways. The tests run in their order;
+    the last one stops it."""
+    answers, start = request.param
+    project, variables = prepared(answers)
+    folder = tmp_path_factory.mktemp(start)
+    command = COMMANDS[start]
+    if command[0] == "just":
+        proxies = [start] if start != "no-proxy" else []
+        path = path_with_only(proxies, folder / "bin")
+        variables = variables | {"PATH": f"{project.bin}:{path}"}
+    with running(project, command, folder / "log", start, **variables) as site:
+        yield site
+
+
+def test_home_page_tells_what_served_it(site: Site) -> None:
+    response = site.get("/")
+    interface, server = PAGES[site.start]
+
+    assert response.status_code == 200
+    assert f'<dd id="interface">{interface}</dd>' in response.text
+    assert f"<dd>{server}/" in response.text
+    database = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[site.project.answers["database"]]
+    assert f"<dd>{database}</dd>" in response.text
+
+
+def test_both_halves_answer_for_their_paths(site: Site) -> None:
+    if not site.project.is_(interface="both"):
+        assert site.get("/async/status/").status_code == 404
+        return
+    answer = site.get("/async/status/").json()
+
+    assert answer["interface"] == ("WSGI" if site.start == "gunicorn" else "ASGI")
+
+
+def test_static_files_are_cached_for_ever(site: Site) -> None:
+    pages = [site.get("/").text, site.get("/admin/login/").text]
+    files = [re.findall(r'(?:href|src)="(/static/[^"]+)"', page) for page in pages]
+    assert all(files)
+    assert any(name.endswith(".css") for name in files[1])
+
+    for name in {name for found in files for name in found}:
+        response = site.get(name, headers={"Accept-Encoding": "gzip"})
+        assert response.status_code == 200, name
+        assert re.search(r"\.[0-9a-f]{12}\.\w+$", name), f"{name} has no hash"
+        assert "immutable" in response.headers["Cache-Control"]
+        assert re.search(r"max-age=\d{8,}", response.headers["Cache-Control"])
+        validator = response.headers["Last-Modified"]
+        assert site.get(name, headers={"If-Modified-Since": validator}).status_code == 304
+        partial = site.get(name, headers={"Range": "bytes=0-9", "Accept-Encoding": "identity"})
+        assert (partial.status_code, len(partial.content)) == (206, 10)
+    css = next(name for name in files[1] if name.endswith("css"))
+    assert site.get(css, headers={"Accept-Encoding": "gzip"}).headers["Content-Encoding"] == "gzip"
+    assert site.get("/static/no/such/file.css").status_code == 404
+    assert site.get("/static/../config/settings.py").status_code == 404
+    assert site.get("/static/%2e%2e/config/settings.py").status_code == 404
+
+
+def test_unknown_page_is_404_without_a_trace(site: Site) -> None:
+    response = site.get("/no/such/page/")
+
+    assert response.status_code == 404
+    assert "Page not found" in response.text
+    assert "urlconf" not in response.text.lower()
+
+
+def test_probes_answer_whatever_the_host(site: Site) -> None:
+    for path in ("/health/live", "/health/ready"):
+        response = site.get(path, headers={"Host": "10.9.8.7"})
+        assert (response.status_code, response.json()["status"]) == (200, "ok")
+    checks = {"database", "cache"}
+    if site.project.is_(realtime="channels"):
+        checks |= {"channel_layer"}
+    assert site.get("/health/ready").json()["checks"] == dict.fromkeys(checks, "ok")
+    assert site.get("/", headers={"Host": "10.9.8.7"}).status_code == 400
+
+
+def test_logging_in_through_the_form(site: Site) -> None:
+    with site.browser("ada") as client:
+        assert "Log out ada" in client.get("/").text
+        assert client.get("/admin/").status_code == 200
+        site.submit(client, "/", to="/accounts/logout/")
+        assert "Log out" not in client.get("/").text
+
+
+def test_pages_carry_their_policy(site: Site) -> None:
+    headers = site.get("/").headers
+
+    assert "script-src 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_request_has_one_id_in_answer_view_and_log(site: Site) -> None:
+    paths = ["/probe/facts/"]
+    if site.project.is_(interface="both"):
+        paths.append("/async/facts/")
+    for path in paths:
+        response = site.get(path)
+        request_id = response.headers["X-Request-ID"]
+
+        assert response.json()["request_id"] == request_id
+        wait_until(lambda wanted=request_id: site.lines_of(wanted), "the access line is written")
+        [line] = site.lines_of(request_id)
+        assert (line["path"], line["status"], line["method"]) == (path, 200, "GET")
+        assert line["client"] == "127.0.0.1"
+        assert site.get(path).headers["X-Request-ID"] != request_id
+
+
+def test_forwarded_headers_are_believed_from_a_proxy_only(site: Site) -> None:
+    """These tests connect from 127.0.0.1, which is trusted: to a server they are its proxy.
+    A proxy is asked from outside, and believes nobody."""
+    headers = {
+        "X-Forwarded-For": "203.0.113.9, 192.0.2.7",
+        "X-Forwarded-Proto": "https",
+        "X-Real-IP": "203.0.113.9",
+        "X-Request-ID": "from-outside-1",
+    }
+    facts = site.get("/probe/facts/", headers=headers).json()
+
+    assert facts["forwarded"] == []
+    if site.start not in ("caddy", "nginx"):
+        assert facts["address"] == "192.0.2.7"
+        assert facts["secure"]
+        assert facts["request_id"] == "from-outside-1"
+    else:
+        assert facts["address"] == "127.0.0.1"
+        assert not facts["secure"]
+
+
+def test_websocket_is_refused_without_channels(site: Site) -> None:
+    if site.project.is_(realtime="channels"):
+        assert site.refusal() == (404 if site.start == "gunicorn" else 101)
+        return
+    assert site.refusal() in (403, 404)
+
+
+def sockets(site: Site) -> bool:
+    """Return whether `site` has WebSockets: tests of them assert the opposite elsewhere."""
+    if site.project.is_(realtime="channels") and site.start != "gunicorn":
+        return True
+    assert site.refusal() in (403, 404)
+    return False
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": None},
+        {"user": None},
+        {"path": "/ws/no/such/socket/"},
+        {"path": "/ws/"},
+    ],
+    ids=["other origin", "null origin", "no origin", "no session", "no path", "no name"],
+)
+def test_websocket_is_refused(site: Site, reason: dict[str, Any]) -> None:
+    if sockets(site):
+        assert site.refusal() == 101
+        assert site.refusal(**reason) == 403
+
+
+def test_websocket_has_the_id_of_its_request(site: Site) -> None:
+    if sockets(site):
+        with site.socket() as socket:
+            request_id = socket.response.headers["X-Request-ID"]
+        wait_until(
+            lambda: any(line["event"] == "websocket" for line in site.lines_of(request_id)),
+            "the access line is written",
+        )
+        [line] = [line for line in site.lines_of(request_id) if line["event"] == "websocket"]
+        assert (line["path"], line["status"], line["code"]) == ("/ws/chat/lobby/", 101, 1000)
+
+
+def test_people_in_two_processes_hear_each_other(site: Site) -> None:
+    if not sockets(site):
+        return
+    with ExitStack() as stack:
+        ada = stack.enter_context(site.socket())
+        here = site.worker_of(ada)
+        for _ in range(50):
+            bob = stack.enter_context(site.socket(user="bob"))
+            if site.worker_of(bob) != here:
+                break
+        else:
+            pytest.fail("50 sockets landed on one process")
+        for speaker, listener, text in ((ada, bob, "hello bob"), (bob, ada, "hello ada 👋")):
+            speaker.send(json.dumps({"type": "message", "text": text}))
+            heard = json.loads(listener.recv(timeout=5))
+            assert heard["text"] == text
+            assert json.loads(speaker.recv(timeout=5)) == heard
+
+
+def test_unfit_frames_do_not_end_a_socket(site: Site) -> None:
+    if not sockets(site):
+        return
+    with site.socket(path="/ws/chat/frames/") as socket:
+        for frame in (
+            "{",
+            b"\x00\xff",
+            "[" * 50_000,
+            json.dumps({"type": "message", "text": "\0"}),
+        ):
+            socket.send(frame)
+            assert json.loads(socket.recv(timeout=5))["type"] == "error"
+        socket.send(json.dumps({"type": "message", "text": "still here"}))
+        assert json.loads(socket.recv(timeout=5))["text"] == "still here"
+
+
+def test_oversized_frame_closes_its_socket_only(site: Site) -> None:
+    if not sockets(site):
+        return
+    with site.socket() as other, site.socket(path="/ws/chat/frames/") as socket:
+        socket.send("x" * 70_000)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=5)
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 1009
+        other.send(json.dumps({"type": "message", "text": "and the others?"}))
+        assert json.loads(other.recv(timeout=5))["text"] == "and the others?"
+
+
+def test_killed_worker_is_replaced(site: Site) -> None:
+    before = {worker.pid for worker in site.workers()}
+    assert len(before) == (4 if COMMANDS[site.start][0] == "just" else 2)
+    victims = before if len(before) == 2 else list(before)[:1]
+    victim = sorted(victims)[0]
+    site.kill(victim)
+
+    wait_until(
+        lambda: len({worker.pid for worker in site.workers()} - {victim}) == len(before),
+        "the killed worker is replaced",
+    )
+    wait_until(lambda: site.answers_everywhere(), "the new worker answers")
+
+
+def test_log_is_clean(site: Site) -> None:
+    site.assert_clean_log()
+
+
+def test_sigterm_lets_a_request_finish_and_closes_sockets_with_1012(site: Site) -> None:
+    has_sockets = sockets(site)
+    with ExitStack() as stack:
+        socket = stack.enter_context(site.socket()) if has_sockets else None
+        workers = [worker.pid for worker in site.workers()]
+        under_way = slow_request(site)
+
+        status = site.stop(seconds=15)
+
+        # `just` itself ends with 128 + 15 when it was told to end, whatever its recipe did.
+        assert status == (143 if COMMANDS[site.start][0] == "just" else 0)
+        assert under_way.result().status_code == 200
+        assert under_way.result().json() == {"slept": 3}
+        wait_for_exit(workers)
+        if socket:
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=5)
+            assert closed.value.rcvd
+            assert closed.value.rcvd.code == 1012
+    assert not any(is_running(pid) for pid in site.family)
+    site.assert_clean_log()
