@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytest.register_assert_rewrite("tests.site")
+
 from tests import services
 from tests.combinations import TEMPLATE, VALID, Answers, name_of
 from tests.project import Project
