@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.site")
 
 from tests import services
-from tests.combinations import TEMPLATE, VALID, Answers, name_of
+from tests.combinations import TEMPLATE, VALID, name_of
 from tests.project import Project
 
 type Bake = Callable[..., Project]
@@ -30,15 +31,7 @@ def bake(cookies_session: Any) -> Bake:
     return bake
 
 
-def grouped(combinations: list[Answers]) -> list[Any]:
-    """Return the parameters of a fixture, one a combination, whose tests stay together."""
-    return [
-        pytest.param(answers, id=name_of(answers), marks=pytest.mark.xdist_group(name_of(answers)))
-        for answers in combinations
-    ]
-
-
-@pytest.fixture(scope="session", params=grouped(VALID))
+@pytest.fixture(scope="session", params=VALID, ids=name_of)
 def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
     """Each combination in turn, as baked."""
     return bake(**request.param)
@@ -57,7 +50,7 @@ def install(bake: Bake) -> Bake:
     return install
 
 
-@pytest.fixture(scope="session", params=grouped(VALID))
+@pytest.fixture(scope="session", params=VALID, ids=name_of)
 def installed(request: pytest.FixtureRequest, install: Bake) -> Project:
     """Each combination in turn, installed."""
     return install(**request.param)
@@ -86,3 +79,15 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def pytest_configure(config: pytest.Config) -> None:
     # Baking must not depend on what its developer has configured.
     os.environ.pop("COOKIECUTTER_CONFIG", None)
+
+
+class ByCombination(LoadScopeScheduling):
+    """Runs the tests of one combination in one process, where they share its project."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        names = [name_of(answers) for answers in VALID]
+        return next((name for name in names if f"[{name}" in nodeid), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCombination:
+    return ByCombination(config, log)

@@ -19,7 +19,7 @@ from tests.combinations import VALID, Answers, name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 from tests.services import PostgreSQL, missing, wait_until
-from tests.site import Site, is_running, prepare, running, slow_request, wait_for_exit
+from tests.site import Site, prepare, running, slow_request, wait_for_exit
 
 pytestmark = pytest.mark.serve
 
@@ -95,19 +95,12 @@ def path_with_only(programs: list[str], folder: Path) -> str:
     return str(folder)
 
 
-def parameters() -> list[Any]:
-    return [
-        pytest.param(
-            (answers, start),
-            id=f"{name_of(answers)}-{start}",
-            marks=pytest.mark.xdist_group(name_of(answers)),
-        )
-        for answers in VALID
-        for start in STARTS[answers["interface"]]
-    ]
+WAYS = [(answers, start) for answers in VALID for start in STARTS[answers["interface"]]]
 
 
-@pytest.fixture(scope="session", params=parameters())
+@pytest.fixture(
+    scope="session", params=WAYS, ids=[f"{name_of(answers)}-{start}" for answers, start in WAYS]
+)
 def site(
     request: pytest.FixtureRequest,
     prepared: Callable[[Answers], Prepared],
@@ -374,11 +367,10 @@ def test_sigterm_lets_a_request_finish_and_closes_sockets_with_1012(site: Site) 
         assert status == (143 if COMMANDS[site.start][0] == "just" else 0)
         assert under_way.result().status_code == 200
         assert under_way.result().json() == {"slept": 3}
-        wait_for_exit(workers)
+        wait_for_exit([*workers, *site.family])
         if socket:
             with pytest.raises(ConnectionClosed) as closed:
                 socket.recv(timeout=5)
             assert closed.value.rcvd
             assert closed.value.rcvd.code == 1012
-    assert not any(is_running(pid) for pid in site.family)
     site.assert_clean_log()
