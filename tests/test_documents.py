@@ -1,0 +1,78 @@
+"""What this repository says of itself."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
+from tests.project import Project
+from tests.test_bake import expected_files
+
+pytestmark = pytest.mark.bake
+
+README = (TEMPLATE / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_shows_the_questions_as_the_terminal_does() -> None:
+    prompts = QUESTIONS["__prompts__"]
+    asked = [name for name in QUESTIONS if not name.startswith("_")]
+
+    assert list(prompts) == asked
+    for number, name in enumerate(asked, 1):
+        question = prompts[name]
+        if isinstance(question, str):
+            assert f"  [{number}/{len(asked)}] {question} (" in README
+            continue
+        assert f"  [{number}/{len(asked)}] {question['__prompt__']}\n" in README
+        assert set(question) == {"__prompt__", *CHOICES[name]}
+        for place, choice in enumerate(CHOICES[name], 1):
+            line = f"    {place} - {question[choice]}"
+            assert f"\n{line}\n" in README
+            assert len(line) <= 80, "the terminal would wrap it"
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n in CHOICES for v in CHOICES[n]])
+def test_readme_tells_what_each_answer_emits(name: str, value: str) -> None:
+    if value == "none":
+        return
+    row = re.search(rf"^\| `{name}={value}` \| (.*) \|$", README, re.MULTILINE)
+    assert row
+    answers = {"interface": "both", "realtime": "channels", "database": "postgresql"}
+    everything = expected_files(Project(TEMPLATE, answers | {"project_slug": "slug"}))
+    for file in re.findall(r"`(config/[\w.]+)`", row[1]):
+        assert file in everything
+
+
+def test_commands_at_the_top_are_those_of_ci() -> None:
+    commands = re.findall(r"^```\n(.*)\n```$", README, re.MULTILINE)[:2]
+
+    assert commands == [
+        "pip install uv && uvx cookiecutter gh:org/cookiecutter-django-gateway",
+        "pip install uv && uv run pytest",
+    ]
+    last = (TEMPLATE / ".ci" / "run").read_text().splitlines()[-1]
+    assert last.replace(" --quiet", "") == commands[1]
+
+
+def test_workflow_runs_the_same_script() -> None:
+    workflow = yaml.safe_load((TEMPLATE / ".github" / "workflows" / "test.yml").read_text())
+
+    assert workflow["jobs"]["test"]["steps"][-1] == {"run": ".ci/run"}
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_workflow_is_valid(toolbox: Project) -> None:
+    Project(TEMPLATE, {}).must(
+        "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
+        ".github/workflows/test.yml",
+    )  # fmt: skip
+
+
+def test_nothing_names_a_registry() -> None:
+    """Lock files carry download addresses; they are their users' to keep."""
+    ignored = (TEMPLATE / ".gitignore").read_text().split()
+
+    assert "uv.lock" in ignored
+    assert json.loads((TEMPLATE / "cookiecutter.json").read_text()) == QUESTIONS
