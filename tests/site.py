@@ -103,6 +103,12 @@ class Site:
         """Send a GET on a connection of its own, without loading certificates for it."""
         return httpx.get(self.origin + path, timeout=20, verify=False, **options)
 
+    def reloaded(self, path: str) -> str:
+        """Return the page at `path`, or nothing while the server restarts."""
+        with suppress(httpx.HTTPError):
+            return self.get(path).text
+        return ""
+
     @contextmanager
     def browser(self, user: str | None = None) -> Iterator[httpx.Client]:
         """Yield a client with cookies, logged in through the form if `user` is given."""
@@ -156,11 +162,16 @@ class Site:
         except InvalidStatus as error:
             return error.response.status_code
 
+    def note_family(self) -> list[psutil.Process]:
+        """Return all processes of the site, and remember them."""
+        found = [psutil.Process(self.process.pid)]
+        found += found[0].children(recursive=True)
+        self.family |= {process.pid for process in found}
+        return found
+
     def workers(self) -> list[psutil.Process]:
         """Return the processes that serve: the children of gunicorn and of uvicorn."""
-        everybody = [psutil.Process(self.process.pid)]
-        everybody += everybody[0].children(recursive=True)
-        self.family |= {process.pid for process in everybody}
+        everybody = self.note_family()
         supervisors = [
             process
             for process in everybody
@@ -199,13 +210,15 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)
 
-    def assert_clean_log(self) -> None:
-        """Check that there is no warning, no error and no traceback in the log."""
+    def assert_clean_log(self, but_for: str = "^$") -> None:
+        """Check that there is no warning, no error and no traceback in the log, but for lines
+        that match the pattern `but_for`."""
         log = self.log if self.process.poll() is None else AT_EXIT.sub("", self.log)
         wrong = [
             line
             for line in log.splitlines()
-            if not any(f"pid:{pid}" in line for pid in self.killed)
+            if not re.search(but_for, line)
+            and not any(f"pid:{pid}" in line for pid in self.killed)
             and (
                 re.search(r"Traceback|Exception|Error\b|[Ww]arning", line)
                 or re.search(r'"level": ?"(warning|error|critical)"', line)

@@ -1,6 +1,5 @@
 """What this repository says of itself."""
 
-import json
 import re
 
 import pytest
@@ -68,11 +67,3 @@ def test_workflow_is_valid(toolbox: Project) -> None:
         "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
         ".github/workflows/test.yml",
     )  # fmt: skip
-
-
-def test_nothing_names_a_registry() -> None:
-    """Lock files carry download addresses; they are their users' to keep."""
-    ignored = (TEMPLATE / ".gitignore").read_text().split()
-
-    assert "uv.lock" in ignored
-    assert json.loads((TEMPLATE / "cookiecutter.json").read_text()) == QUESTIONS

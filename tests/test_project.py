@@ -113,3 +113,34 @@ def test_production_command_stops_with_a_sentence(installed: Project, missing: s
         assert f"This site cannot start: {missing} is not set." in run.stdout
         assert "Traceback" not in run.stdout
         assert len(run.stdout.splitlines()) < 5, run.stdout
+
+
+def test_processes_that_would_not_hear_each_other_are_refused(installed: Project) -> None:
+    if not installed.is_(realtime="channels"):
+        assert "REDIS_URL" not in installed.read("config/environment.py")
+        return
+    variables = production(installed) | {"REDIS_URL": "", "WEB_CONCURRENCY": "2"}
+    for command in (
+        ["python", "-m", "config.uvicorn_conf"],
+        ["python", "manage.py", "check"],
+    ):
+        run = installed.run(*command, **variables)
+        assert run.returncode == 1
+        assert "Set REDIS_URL, or WEB_CONCURRENCY=1." in run.stdout
+        assert "Traceback" not in run.stdout
+
+
+def test_a_command_on_postgresql_ends_at_once(installed: Project, postgresql: PostgreSQL) -> None:
+    """A pool that is left open keeps its process for 20 seconds, and warns of it."""
+    if installed.is_(database="sqlite"):
+        assert '"pool"' not in installed.read("config/settings.py")
+        return
+    variables = production(installed) | {"DATABASE_URL": postgresql.new_database()}
+    output = installed.must(
+        "python", "manage.py", "shell", "-v", "0", "-c",
+        "from django.db import connection; connection.ensure_connection(); print('connected')",
+        **variables,
+    )  # fmt: skip
+
+    assert output.count("connected") == 1
+    assert "couldn't stop thread" not in output

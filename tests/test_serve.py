@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.combinations import VALID, Answers, name_of
+from tests.combinations import CHOICES, VALID, Answers, name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 from tests.services import PostgreSQL, missing, wait_until
@@ -374,3 +374,27 @@ def test_sigterm_lets_a_request_finish_and_closes_sockets_with_1012(site: Site) 
             assert closed.value.rcvd
             assert closed.value.rcvd.code == 1012
     site.assert_clean_log()
+
+
+@pytest.mark.parametrize("interface", CHOICES["interface"])
+def test_production_is_https_only(
+    interface: str, prepared: Callable[[Answers], Prepared], tmp_path: Path
+) -> None:
+    """Without DJANGO_HTTPS=false, which the other tests set; they are the proxy here."""
+    answers = {"interface": interface, "realtime": "none", "database": "sqlite"}
+    project, variables = prepared(answers)
+    variables = {name: value for name, value in variables.items() if name != "DJANGO_HTTPS"}
+
+    for start in set(STARTS[interface]) & {"gunicorn", "uvicorn"}:
+        with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
+            plain = site.get("/accounts/login/?next=/x")
+            assert plain.status_code == 301
+            assert plain.headers["Location"] == site.origin.replace("http:", "https:") + (
+                "/accounts/login/?next=/x"
+            )
+            assert site.get("/health/ready").status_code == 200
+
+            secure = site.get("/accounts/login/", headers={"X-Forwarded-Proto": "https"})
+            assert secure.status_code == 200
+            assert "max-age=31536000" in secure.headers["Strict-Transport-Security"]
+            assert "; Secure" in secure.headers["Set-Cookie"]

@@ -62,7 +62,8 @@ def configure(debug: bool) -> dict[str, Any]:
         "loggers": {
             # Without the handlers that come with them, which would tell everything twice.
             "django": {"handlers": [], "level": "INFO", "propagate": True},
-            "django.server": {"handlers": [], "level": "WARNING", "propagate": True},
+            # runserver's own access lines.
+            "django.server": {"handlers": [], "level": "ERROR", "propagate": True},
 {% if cookiecutter.__wsgi %}
             "gunicorn.error": {"handlers": [], "level": "INFO", "propagate": True},
 {% endif %}
