@@ -8,7 +8,7 @@ import ipaddress
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from environs import Env, EnvValidationError, validate
 
@@ -66,6 +66,7 @@ DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
 REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL = env.dj_email_url("EMAIL_URL", "smtp://localhost:25")
+EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
 HOST = env.str("HOST", "127.0.0.1")
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
 # None: each server chooses for itself.
@@ -77,7 +78,8 @@ FORWARDED_ALLOW_IPS: list[str] = env.list(
 try:
     env.seal()
 except EnvValidationError as error:
-    stop(f"a variable has a value that cannot be used. {error.error_messages}")
+    problems: Any = error.error_messages
+    stop(" ".join(f"{name}: {' '.join(problems[name])}" for name in problems))
 
 TRUSTED_PROXIES = networks(FORWARDED_ALLOW_IPS)
 

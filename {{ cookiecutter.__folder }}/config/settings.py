@@ -230,6 +230,10 @@ STORAGES = {
 # Email
 # https://docs.djangoproject.com/en/6.1/topics/email/
 
+DEFAULT_FROM_EMAIL = environment.EMAIL_FROM
+
+SERVER_EMAIL = environment.EMAIL_FROM
+
 MAILERS: dict[str, dict[str, Any]]
 if DEBUG:
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}

@@ -107,8 +107,11 @@ def health_middleware(get_response):  # type: ignore[no-untyped-def]
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:
-            if probe := PROBES.get(request.path_info):
-                return await asyncio.to_thread(probe)
+            match request.path_info:
+                case "/health/live":
+                    return live()
+                case "/health/ready":
+                    return await asyncio.to_thread(ready)
             return await get_response(request)
 
         return async_middleware
