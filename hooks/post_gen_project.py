@@ -11,11 +11,12 @@ from pathlib import Path
 answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
 # A folder whose condition is false is rendered under this name: a name may not be empty.
-for folder in Path(answers["project_slug"]).glob("not_chosen_*"):
-    shutil.rmtree(folder)
+not_chosen = Path(answers["project_slug"], "not_chosen_chat")
+if not_chosen.is_dir() and not not_chosen.is_symlink():
+    shutil.rmtree(not_chosen)
 
 environment = Path(".env")
-if not environment.exists():
+if not environment.exists() and not environment.is_symlink():
     environment.touch(mode=0o600)
     example = Path(".env.example").read_text(encoding="utf-8")
     environment.write_text(

@@ -89,6 +89,8 @@ if problem := name_problem(answers["project_name"]):
     problems.append(f"project_name {answers['project_name']!r} {problem}")
 if problem := slug_problem(answers["project_slug"]):
     problems.append(f"project_slug {answers['project_slug']!r} {problem}")
+if not problems and answers["__folder"] != answers["project_slug"]:
+    problems.append("__folder is no question: it is project_slug. Answer that instead.")
 if answers["interface"] == "wsgi" and answers["realtime"] != "none":
     problems.append(
         f"realtime {answers['realtime']!r} needs connections that stay open, which interface "

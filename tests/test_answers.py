@@ -170,6 +170,10 @@ def test_slug_with_a_path_leaves_what_is_there_alone(folder: Path) -> None:
         assert [path.name for path in outside.iterdir()] == ["precious"]
 
 
+def test_folder_is_no_question(folder: Path) -> None:
+    assert_refused(cookiecutter(folder, __folder="../outside"), folder, "__folder")
+
+
 def test_existing_folder_is_left_alone(folder: Path) -> None:
     (folder / "my_site").mkdir()
     (folder / "my_site" / "precious").write_text("mine")

@@ -233,6 +233,14 @@ def test_forwarded_headers_are_believed_from_a_proxy_only(site: Site) -> None:
     else:
         assert facts["address"] == "127.0.0.1"
         assert not facts["secure"]
+        assert facts["request_id"] != "from-outside-1"
+
+
+def test_no_header_moves_the_site_to_another_path(site: Site) -> None:
+    """gunicorn believes SCRIPT_NAME from 127.0.0.1, unless told not to."""
+    assert site.get("/moved/accounts/login/", headers={"SCRIPT_NAME": "/moved"}).status_code == 404
+    page = site.get("/accounts/login/", headers={"SCRIPT_NAME": "/accounts"})
+    assert (page.status_code, "/accounts/accounts" in page.text) == (200, False)
 
 
 def test_websocket_is_refused_without_channels(site: Site) -> None:
@@ -255,12 +263,13 @@ def sockets(site: Site) -> bool:
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://[::1"},
         {"origin": None},
         {"user": None},
         {"path": "/ws/no/such/socket/"},
         {"path": "/ws/"},
     ],
-    ids=["other origin", "null origin", "no origin", "no session", "no path", "no name"],
+    ids=["other origin", "null origin", "no URL", "no origin", "no session", "no path", "no name"],
 )
 def test_websocket_is_refused(site: Site, reason: dict[str, Any]) -> None:
     if sockets(site):

@@ -73,7 +73,8 @@ def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
         # The newest hop stands last; the first that is no proxy of ours is the client.
         for hop in reversed(header("x-forwarded-for").split(",")):
             hop_address = without_port(hop.strip())
-            if parse(hop_address) is None:
+            # A scope id (fe80::1%eth0) has a meaning on one machine, and is any text.
+            if parse(hop_address) is None or "%" in hop_address:
                 break
             address = hop_address
             if not is_trusted(address):

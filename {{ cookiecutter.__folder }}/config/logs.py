@@ -7,7 +7,11 @@ import sys
 from typing import Any
 
 import structlog
+{% if cookiecutter.__wsgi %}
+from structlog.typing import EventDict, Processor
+{% else %}
 from structlog.typing import Processor
+{% endif %}
 
 # What every line carries; contextvars hold the request's id (see config/edge.py).
 SHARED: list[Processor] = [
@@ -17,6 +21,15 @@ SHARED: list[Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
+{% if cookiecutter.__wsgi %}
+
+def without_stale_id(logger: Any, name: str, event: EventDict) -> EventDict:
+    """Take the id off gunicorn's own lines: its thread still has the last request's."""
+    if event["logger"].startswith("gunicorn"):
+        event.pop("request_id", None)
+    return event
+
+{% endif %}
 
 def configure(debug: bool) -> dict[str, Any]:
     """Set up structlog and return the dictionary for logging.config.dictConfig."""
@@ -44,7 +57,11 @@ def configure(debug: bool) -> dict[str, Any]:
         "formatters": {
             "structlog": {
                 "()": structlog.stdlib.ProcessorFormatter,
+{% if cookiecutter.__wsgi %}
+                "foreign_pre_chain": [*SHARED, without_stale_id],
+{% else %}
                 "foreign_pre_chain": SHARED,
+{% endif %}
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     *renderer,

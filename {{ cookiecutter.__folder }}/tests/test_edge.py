@@ -32,6 +32,7 @@ STRANGER = "198.51.100.7"
         (PROXY, "203.0.113.9, 192.0.2.1", "192.0.2.1"),  # the first is forged
         (PROXY, "192.0.2.1, 10.0.0.4", "192.0.2.1"),  # two proxies of ours
         (PROXY, "192.0.2.1, nonsense", PROXY),
+        (PROXY, "fe80::1%<b>", PROXY),
         ("::ffff:127.0.0.1", "192.0.2.1", "192.0.2.1"),
         ("", "192.0.2.1", "192.0.2.1"),  # a Unix socket
     ],

@@ -1,4 +1,6 @@
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -51,8 +53,8 @@ def test_site_is_not_ready_when_a_check_fails(
 def test_a_check_that_hangs_is_given_up(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "TIMEOUT", 0.1)
-    monkeypatch.setitem(health.CHECKS, "cache", lambda: time.sleep(1))
+    monkeypatch.setattr(health, "TIMEOUT", 1)
+    monkeypatch.setitem(health.CHECKS, "cache", lambda: time.sleep(2))
 
     response = client.get("/health/ready")
 
@@ -61,3 +63,24 @@ def test_a_check_that_hangs_is_given_up(
         **dict.fromkeys(health.CHECKS, "ok"),
         "cache": "no answer",
     }
+
+
+def test_probes_at_once_do_not_wait_for_each_other(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.get("/health/ready")
+    started, finish = threading.Event(), threading.Event()
+
+    def check() -> None:
+        started.set()
+        finish.wait(5)
+
+    monkeypatch.setitem(health.CHECKS, "cache", check)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(health.ready)
+        assert started.wait(5)
+        second = health.ready()
+        assert not first.done()
+        finish.set()
+
+        assert second.status_code == first.result().status_code == 200

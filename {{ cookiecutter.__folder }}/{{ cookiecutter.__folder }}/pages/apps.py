@@ -5,6 +5,7 @@ import atexit
 from django.apps import AppConfig
 {% if cookiecutter.__postgresql and cookiecutter.__asgi %}
 from django.db import connections
+from django.db.backends.postgresql.base import DatabaseWrapper
 {% endif %}
 
 
@@ -22,7 +23,7 @@ class PagesConfig(AppConfig):
 def close_pools() -> None:
     """Close the connections of all pools; SQLite, which has none, may stand in."""
     for connection in connections.all():
-        if connection.vendor == "postgresql":
+        if isinstance(connection, DatabaseWrapper):
             connection.close()
             connection.close_pool()
 {% endif %}

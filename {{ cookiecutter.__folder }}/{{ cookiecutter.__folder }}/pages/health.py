@@ -10,6 +10,7 @@
 import asyncio
 {% endif %}
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 {% if cookiecutter.__asgi %}
@@ -66,6 +67,10 @@ CHECKS: dict[str, Callable[[], None]] = {
 }
 # One thread for each check: a library that hangs keeps its own and no other.
 THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
+# Who asks while the checks run is told how they went last, at once: probes from outside
+# must not be able to hold every thread of this process.
+RUNNING = threading.Lock()
+LATEST = dict.fromkeys(CHECKS, "not known yet")
 
 
 def live() -> HttpResponse:
@@ -75,9 +80,14 @@ def live() -> HttpResponse:
 
 def ready() -> HttpResponse:
     """Answer 200 if all checks pass within TIMEOUT, or else 503; say how each went."""
-    futures = {name: THREADS[name].submit(check) for name, check in CHECKS.items()}
-    wait(futures.values(), TIMEOUT)
-    outcomes = {name: outcome(name, future) for name, future in futures.items()}
+    if RUNNING.acquire(blocking=False):
+        try:
+            futures = {name: THREADS[name].submit(check) for name, check in CHECKS.items()}
+            wait(futures.values(), TIMEOUT)
+            LATEST.update({name: outcome(name, future) for name, future in futures.items()})
+        finally:
+            RUNNING.release()
+    outcomes = dict(LATEST)
     failed = set(outcomes.values()) != {"ok"}
     return JsonResponse(
         {"status": "failed" if failed else "ok", "checks": outcomes},
