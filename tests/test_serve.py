@@ -7,6 +7,7 @@ behind Caddy, behind nginx, and with no proxy on the machine.
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -343,6 +344,39 @@ def test_oversized_frame_closes_its_socket_only(site: Site) -> None:
             assert closed.value.rcvd.code == 1009
         other.send(json.dumps({"type": "message", "text": "and the others?"}))
         assert json.loads(other.recv(timeout=5))["text"] == "and the others?"
+
+
+def test_second_signal_does_not_hold_up_the_first(
+    prepared: Callable[[Answers], Prepared], tmp_path: Path
+) -> None:
+    answers = {"interface": "both", "realtime": "none", "database": "sqlite"}
+    project, variables = prepared(answers)
+    with running(project, COMMANDS["no-proxy"], tmp_path / "log", "no-proxy", **variables) as site:
+        site.note_family()
+        for _ in range(20):
+            site.process.terminate()
+            time.sleep(0.02)
+        site.process.wait(timeout=15)
+        wait_for_exit([*site.family])
+
+
+def test_serve_leaves_nothing_behind_when_a_part_of_it_is_killed(
+    prepared: Callable[[Answers], Prepared], tmp_path: Path
+) -> None:
+    answers = {"interface": "both", "realtime": "none", "database": "sqlite"}
+    project, variables = prepared(answers)
+    for part in ("gunicorn", "config.uvicorn_conf"):
+        with running(project, COMMANDS["no-proxy"], tmp_path / part, "x", **variables) as site:
+            [victim] = [
+                process
+                for process in site.note_family()
+                if any(word.endswith(part) for word in process.cmdline())
+                and not any(word.endswith(part) for word in process.parent().cmdline())
+            ]
+            victim.kill()
+            assert site.process.wait(timeout=15) != 0
+            assert "ended, so everything is stopped." in site.log
+            wait_for_exit([*site.family])
 
 
 def test_killed_worker_is_replaced(site: Site) -> None:

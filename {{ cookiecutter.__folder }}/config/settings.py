@@ -104,7 +104,14 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # process, and who waits longer than timeout, in seconds, gets an error. The server's
 # max_connections must cover all processes. One that the server closed is replaced.
 POSTGRESQL_OPTIONS = {
-    "pool": {"min_size": 1, "max_size": 10, "timeout": 10},
+    "pool": {
+        "min_size": 1,
+        "max_size": 10,
+        "timeout": 5,
+        # Seconds. The pause between attempts doubles for this long, 300 by default: after an
+        # outage the site would stay away for as long again.
+        "reconnect_timeout": 5,
+    },
     # Seconds until an unreachable server is an error.
     "connect_timeout": 5,
 }

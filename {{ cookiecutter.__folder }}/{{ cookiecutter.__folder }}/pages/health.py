@@ -2,6 +2,10 @@
 
 /health/live    The process answers. It touches nothing, or a database that is away would
                 get every process killed.
+{% if cookiecutter.__wsgi %}
+                Under gunicorn it waits for a thread, as every request does: give it more
+                time than the slowest page takes.
+{% endif %}
 /health/ready   The process can do its work: all CHECKS pass in time. 503 takes it out of
                 rotation until they do.
 """

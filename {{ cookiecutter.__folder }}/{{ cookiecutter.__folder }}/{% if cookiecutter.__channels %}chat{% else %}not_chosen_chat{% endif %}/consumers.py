@@ -5,6 +5,7 @@ import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import DatabaseError
+from redis.exceptions import RedisError
 
 from .models import Message
 
@@ -82,8 +83,18 @@ class ChatConsumer(AsyncWebsocketConsumer):
             logger.exception("chat message not stored", room=self.room)
             await self.reply({"type": "error", "text": "That message was not stored."})
             return
-        message = {"type": "chat.message", "event": event}
-        await self.channel_layer.group_send(self.group, message)
+        try:
+            await self.broadcast({"type": "chat.message", "event": event})
+        except (OSError, RedisError):
+            logger.exception("chat message not passed on", room=self.room)
+            await self.reply({"type": "error", "text": "Stored, but not passed on."})
+
+    async def broadcast(self, message: dict[str, Any]) -> None:
+        """Send to the room's group. A Redis that was restarted answers the second time."""
+        try:
+            await self.channel_layer.group_send(self.group, message)
+        except (OSError, RedisError):
+            await self.channel_layer.group_send(self.group, message)
 
     async def chat_message(self, message: dict[str, Any]) -> None:
         """Pass on what was sent to the room's group, by this process or another."""
