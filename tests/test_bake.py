@@ -235,7 +235,7 @@ def test_template_is_formatted_and_linted(toolbox: Project) -> None:
     ruff = str(toolbox.bin / "ruff")
     for command in (["format", "--check", "--diff"], ["check"]):
         here = Project(TEMPLATE, {})
-        here.must(ruff, *command, "--no-cache", "tests", "hooks")
+        here.must(ruff, *command, "--no-cache", "tests", "hooks", "local_extensions.py")
 
 
 def test_no_path_of_the_template_is_too_deep_for_windows() -> None:

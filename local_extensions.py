@@ -1,16 +1,17 @@
 """Refuse answers that no working project can be made of, before anything is written.
 
-Runs on whatever Python cookiecutter runs on, offline. Answers are data: they come in through
-json.loads and are never pasted into code.
+cookiecutter loads this because cookiecutter.json names it in _extensions, and runs the check
+when the last question is answered. It runs on whatever Python cookiecutter runs on.
 """
 
-import json
 import keyword
 import re
 import sys
 import unicodedata
 
-answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
+from cookiecutter.exceptions import FailedHookException
+from jinja2 import Environment
+from jinja2.ext import Extension
 
 # What a generated project imports at its top level. A package of the same name would hide it.
 DEPENDENCIES = {
@@ -33,7 +34,7 @@ MORE_MODULES = {"annotationlib", "compression", "test"}
 DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
-def slug_problem(slug):
+def slug_problem(slug: str) -> str | None:
     """Return why `slug` cannot be the project's package, or None."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", slug):
         return (
@@ -62,7 +63,7 @@ def slug_problem(slug):
     return None
 
 
-def name_problem(name):
+def name_problem(name: str) -> str | None:
     """Return why `name` cannot be the site's name, or None. Any letters and emoji will do."""
     if not name.strip():
         return "is empty. Answer the name that people shall see, for example My Site."
@@ -84,19 +85,32 @@ def name_problem(name):
     return None
 
 
-problems = []
-if problem := name_problem(answers["project_name"]):
-    problems.append(f"project_name {answers['project_name']!r} {problem}")
-if problem := slug_problem(answers["project_slug"]):
-    problems.append(f"project_slug {answers['project_slug']!r} {problem}")
-if not problems and answers["__folder"] != answers["project_slug"]:
-    problems.append("__folder is no question: it is project_slug. Answer that instead.")
-if answers["interface"] == "wsgi" and answers["realtime"] != "none":
-    problems.append(
-        f"realtime {answers['realtime']!r} needs connections that stay open, which interface "
-        "'wsgi' cannot hold. Answer interface 'asgi' or 'both', or realtime 'none'."
-    )
-if problems:
-    # A console that cannot show a character shows its escape instead of failing.
-    sys.stderr.reconfigure(errors="backslashreplace")
-    sys.exit("\n".join(problems))
+class UnfitAnswer(FailedHookException):
+    """Its text is all that cookiecutter's command line prints before it exits with 1."""
+
+
+def refuse_unfit(answers: dict[str, str]) -> str:
+    """Return an empty string, or raise UnfitAnswer with a sentence for each unfit answer."""
+    problems = []
+    if problem := name_problem(answers["project_name"]):
+        problems.append(f"project_name {answers['project_name']!r} {problem}")
+    if problem := slug_problem(answers["project_slug"]):
+        problems.append(f"project_slug {answers['project_slug']!r} {problem}")
+    if answers["interface"] == "wsgi" and answers["realtime"] != "none":
+        problems.append(
+            f"realtime {answers['realtime']!r} needs connections that stay open, which interface "
+            "'wsgi' cannot hold. Answer interface 'asgi' or 'both', or realtime 'none'."
+        )
+    if problems:
+        # A console that cannot show a character shows its escape instead of failing.
+        encoding = sys.stdout.encoding or "ascii"
+        raise UnfitAnswer("\n".join(problems).encode(encoding, "backslashreplace").decode(encoding))
+    return ""
+
+
+class CheckedAnswers(Extension):
+    """Adds the filter that cookiecutter.json puts all answers through."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        environment.filters["refuse_unfit"] = refuse_unfit
