@@ -123,12 +123,15 @@ def start(client: Client) -> float:
     return time.perf_counter()
 
 
-def log(event: str, client: Client, path: str, started: float, **details: object) -> None:
+def log(
+    event: str, client: Client, host: str, path: str, started: float, **details: object
+) -> None:
     """Write the access line. Health probes come every few seconds and are left out."""
     if not path.startswith("/health/"):
         logger.info(
             event,
             client=client.address,
+            host=host,
             path=path,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
             **details,
@@ -159,6 +162,7 @@ class WSGIEdge:
             log(
                 "request",
                 client,
+                environ.get("HTTP_HOST", ""),
                 environ["PATH_INFO"],
                 started,
                 method=environ["REQUEST_METHOD"],
@@ -197,13 +201,16 @@ class ASGIEdge:
             return await self.application(scope, receive, send)
 
         headers = [(name.lower(), value) for name, value in scope["headers"]]
+
+        def header(name: str) -> str:
+            values = [value for key, value in headers if key == name.encode()]
+            return b",".join(values).decode("latin-1")
+
         peer = scope["client"]
         client = identify(
             peer[0] if peer else "",
             scope["scheme"] in ("https", "wss"),
-            lambda name: ",".join(
-                value.decode("latin-1") for key, value in headers if key == name.encode()
-            ),
+            header,
         )
         request_id = (b"x-request-id", client.request_id.encode())
         inner = {
@@ -251,10 +258,15 @@ class ASGIEdge:
             else:
                 await refuse(inner_receive, inner_send)
 {% endif %}
+        except Exception:
+            # The server answers for an application that raises.
+            outcome.setdefault("status", 500)
+            raise
         finally:
             log(
                 "request" if scope["type"] == "http" else "websocket",
                 client,
+                header("host"),
                 scope["path"],
                 started,
                 method=scope.get("method", "GET"),

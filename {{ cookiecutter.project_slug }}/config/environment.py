@@ -6,6 +6,7 @@ the process with a sentence that names the variable.
 
 import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +14,9 @@ from typing import Any, NoReturn
 from environs import Env, EnvValidationError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+# A name, an address (IPv6 in brackets), all subdomains (.example.com), or everything (*).
+HOST_NAME = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]|\*")
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -67,7 +71,7 @@ REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL = env.dj_email_url("EMAIL_URL", "smtp://localhost:25")
 EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
-HOST = env.str("HOST", "127.0.0.1")
+HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
 # None: each server chooses for itself.
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", None, validate=validate.Range(min=1))
@@ -91,16 +95,37 @@ if not SECRET_KEY:
         "DJANGO_SECRET_KEY is not set. Copy .env.example to .env and give it a long random "
         "value, or set DJANGO_DEBUG=true while you develop."
     )
+ALLOWED_HOSTS = [host for host in ALLOWED_HOSTS if host]
+if wrong := [host for host in ALLOWED_HOSTS if not HOST_NAME.fullmatch(host)]:
+    stop(
+        f"DJANGO_ALLOWED_HOSTS has {wrong[0]!r}, which is no host name. List names alone, "
+        "without https:// and without a port, for example example.com,www.example.com."
+    )
 if not ALLOWED_HOSTS:
     stop(
         "DJANGO_ALLOWED_HOSTS is not set. List the names this site answers to, separated "
         "by commas, for example example.com,www.example.com."
     )
+if not EMAIL["EMAIL_HOST"]:
+    stop(
+        "EMAIL_URL does not name a mail server. Set it, for example to "
+        "smtp+tls://user:password@host:587."
+    )
+{% if cookiecutter.__channels %}
+if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    stop("REDIS_URL does not name a Redis. Set it, for example to redis://host:6379/0.")
+{% endif %}
 {% if cookiecutter.__postgresql %}
 if not DEBUG and DATABASE["ENGINE"] != "django.db.backends.postgresql":
     stop(
         "DATABASE_URL does not name a PostgreSQL database. Set it, for example to "
         "postgresql://user:password@host:5432/name, or set DJANGO_DEBUG=true while you "
         "develop on SQLite."
+    )
+{% else %}
+if DATABASE["ENGINE"] != "django.db.backends.sqlite3":
+    stop(
+        "DATABASE_URL does not name an SQLite file, for example sqlite:////path/to/file. "
+        "For another database install its driver and change config/settings.py."
     )
 {% endif %}

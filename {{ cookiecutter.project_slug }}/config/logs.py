@@ -77,16 +77,20 @@ def configure(debug: bool) -> dict[str, Any]:
         },
         "root": {"handlers": ["stdout"], "level": "INFO"},
         "loggers": {
-            # Without the handlers that come with them, which would tell everything twice.
+            # Without the handlers that come with them, which would log everything twice.
             "django": {"handlers": [], "level": "INFO", "propagate": True},
             # runserver's own access lines.
             "django.server": {"handlers": [], "level": "ERROR", "propagate": True},
 {% if cookiecutter.__wsgi %}
             "gunicorn.error": {"handlers": [], "level": "INFO", "propagate": True},
 {% endif %}
+{% if cookiecutter.__asgi %}
+            # Tells of each changed file; uvicorn tells of those that it reloads for.
+            "watchfiles": {"level": "WARNING"},
+{% endif %}
             # The access line of config/edge.py tells of 4xx answers already.
             "django.request": {"level": "ERROR"},
-            # Scanners send wrong Host headers all day; the access line shows the 400.
+            # Scanners send wrong Host headers all day; the access line shows them.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }

@@ -31,6 +31,7 @@ TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 # Application definition
 
 INSTALLED_APPS = [
+    # Before django.contrib.admin, whose log-in and password pages they replace.
     "{{ cookiecutter.project_slug }}.users",
     "{{ cookiecutter.project_slug }}.pages",
 {% if cookiecutter.__channels %}
@@ -108,8 +109,8 @@ POSTGRESQL_OPTIONS = {
         "min_size": 1,
         "max_size": 10,
         "timeout": 5,
-        # Seconds. The pause between attempts doubles for this long, 300 by default: after an
-        # outage the site would stay away for as long again.
+        # Seconds. The pause between attempts doubles for this long, 300 by default: after
+        # an outage the site would stay away for as long again.
         "reconnect_timeout": 5,
     },
     # Seconds until an unreachable server is an error.

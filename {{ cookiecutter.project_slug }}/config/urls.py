@@ -1,4 +1,4 @@
-"""The addresses of this site.
+"""URL configuration.
 
 https://docs.djangoproject.com/en/6.1/topics/http/urls/
 """

@@ -2,11 +2,17 @@
 
 import os
 
+{% if cookiecutter.__postgresql %}
 # DATABASE_URL is left alone: set it to test against the database of production.
+{% endif %}
 os.environ["DJANGO_DEBUG"] = "true"
+os.environ["DJANGO_HTTPS"] = "false"
 os.environ["DJANGO_SECRET_KEY"] = "secret-of-the-tests"
 os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver,localhost"
 os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
+{% if not cookiecutter.__postgresql %}
+os.environ["DATABASE_URL"] = "sqlite:///db.sqlite3"
+{% endif %}
 {% if cookiecutter.__channels %}
 os.environ["REDIS_URL"] = ""
 {% endif %}

@@ -61,5 +61,5 @@ def test_address_without_an_account_gets_no_mail(client: Client, db: None) -> No
         "/accounts/password_reset/", {"email": "nobody@example.com"}, follow=True
     )
 
-    assert "Look into your mail" in response.content.decode()
+    assert "Check your mail" in response.content.decode()
     assert mail.outbox == []

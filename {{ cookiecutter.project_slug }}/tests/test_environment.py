@@ -11,6 +11,11 @@ PRODUCTION = {
     "DJANGO_DEBUG": "false",
     "DJANGO_SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz-0123456789abcdefghij",
     "DJANGO_ALLOWED_HOSTS": "example.com",
+    "DJANGO_HTTPS": "true",
+    "EMAIL_URL": "smtp://localhost:25",
+    "FORWARDED_ALLOW_IPS": "127.0.0.1",
+    "PORT": "8000",
+    "WEB_CONCURRENCY": "1",
 {% if cookiecutter.__postgresql %}
     "DATABASE_URL": "postgresql://user:password@localhost:5432/name",
 {% endif %}
@@ -43,9 +48,16 @@ def test_production_passes_every_check() -> None:
     [
         ("DJANGO_SECRET_KEY", ""),
         ("DJANGO_ALLOWED_HOSTS", ""),
+        ("DJANGO_ALLOWED_HOSTS", ","),
+        ("DJANGO_ALLOWED_HOSTS", "https://example.com"),
+        ("DJANGO_ALLOWED_HOSTS", "example.com:8000"),
         ("DJANGO_DEBUG", "perhaps"),
         ("DATABASE_URL", "nonsense"),
+        ("EMAIL_URL", "nonsense"),
         ("FORWARDED_ALLOW_IPS", "*"),
+{% if cookiecutter.__channels %}
+        ("REDIS_URL", "localhost:6379"),
+{% endif %}
         ("PORT", "eighty"),
         ("WEB_CONCURRENCY", "0"),
     ],
@@ -57,6 +69,15 @@ def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: st
     assert run.stderr.startswith("This site cannot start: ")
     assert variable in run.stderr
     assert "Traceback" not in run.stderr
+{% if not cookiecutter.__postgresql %}
+
+
+def test_other_databases_are_refused_with_what_to_do() -> None:
+    run = manage("check", DATABASE_URL="postgresql://user:password@localhost/name")
+
+    assert run.returncode == 1
+    assert "install its driver" in run.stderr
+{% endif %}
 {% if cookiecutter.__postgresql %}
 
 

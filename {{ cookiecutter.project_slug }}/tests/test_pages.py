@@ -5,9 +5,11 @@ import re
 import pytest
 {% if cookiecutter.__asgi %}
 from asgiref.sync import async_to_sync
-from django.test import AsyncClient, Client
+from django.test import AsyncClient, Client, RequestFactory
+from django.views.defaults import server_error
 {% else %}
-from django.test import Client
+from django.test import Client, RequestFactory
+from django.views.defaults import server_error
 {% endif %}
 
 
@@ -24,6 +26,14 @@ def test_unknown_address_is_a_page_of_this_site(client: Client) -> None:
 
     assert response.status_code == 404
     assert "Page not found" in response.content.decode()
+
+
+def test_page_for_errors_stands_without_a_context() -> None:
+    """Django renders it without context processors: they may be what failed."""
+    page = server_error(RequestFactory().get("/")).content.decode()
+
+    assert "<title>Something went wrong</title>" in page
+    assert '<a class="brand" href="/">Home</a>' in page
 
 
 def test_pages_allow_scripts_of_this_site_only(client: Client) -> None:

@@ -8,7 +8,7 @@ class Message(models.Model):
     MAX_LENGTH = 2000
     ROOM_MAX_LENGTH = 50
 
-    room = models.SlugField(max_length=ROOM_MAX_LENGTH)
+    room = models.SlugField(max_length=ROOM_MAX_LENGTH, db_index=False)
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
     text = models.TextField(max_length=MAX_LENGTH)
     sent_at = models.DateTimeField(auto_now_add=True)

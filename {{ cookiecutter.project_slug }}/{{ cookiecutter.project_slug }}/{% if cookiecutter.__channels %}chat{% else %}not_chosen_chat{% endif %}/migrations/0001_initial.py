@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                         verbose_name="ID",
                     ),
                 ),
-                ("room", models.SlugField()),
+                ("room", models.SlugField(db_index=False)),
                 ("text", models.TextField(max_length=2000)),
                 ("sent_at", models.DateTimeField(auto_now_add=True)),
                 (
