@@ -15,12 +15,16 @@ from jinja2.ext import Extension
 
 # What a generated project imports at its top level. A package of the same name would hide it.
 DEPENDENCIES = {
-    "asgiref", "channels", "channels_redis", "coverage", "daphne", "dj_database_url",
-    "dj_email_url", "django", "django_cache_url", "django_stubs_ext", "dotenv", "environs",
-    "gunicorn", "h11", "httptools", "just", "marshmallow", "msgpack", "mypy",
-    "mypy_django_plugin", "psycopg", "psycopg_binary", "psycopg_pool", "pytest",
-    "pytest_asyncio", "pytest_django", "redis", "ruff", "servestatic", "sqlparse", "structlog",
-    "twisted", "typing_extensions", "uvicorn", "uvloop", "watchfiles", "websockets",
+    "anyio", "asgiref", "ast_serialize", "attr", "attrs", "autobahn", "automat", "cbor2",
+    "cffi", "channels", "channels_redis", "click", "constantly", "coverage", "cryptography",
+    "daphne", "dj_database_url", "dj_email_url", "django", "django_cache_url",
+    "django_stubs_ext", "dotenv", "environs", "gunicorn", "h11", "httptools", "hyperlink",
+    "idna", "incremental", "iniconfig", "just", "librt", "marshmallow", "msgpack", "mypy",
+    "mypy_django_plugin", "mypy_extensions", "mypyc", "packaging", "pathspec", "pluggy",
+    "psycopg", "psycopg_binary", "psycopg_pool", "py", "pycparser", "pygments", "pytest",
+    "redis", "ruff", "servestatic", "service_identity", "sqlparse", "structlog", "twisted",
+    "txaio", "typing_extensions", "ujson", "uvicorn", "uvloop", "watchfiles", "websockets",
+    "zope",
 }  # fmt: skip
 # Names of the template's own packages, applications and folders.
 OWN_NAMES = {

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from local_extensions import slug_problem
 from tests.combinations import REFUSED, TEMPLATE, name_of
 from tests.conftest import Bake
 from tests.project import Project, clean_environment
@@ -224,6 +226,18 @@ def test_longest_slug_is_formatted_as_well(bake: Bake, toolbox: Project) -> None
         ruff = str(toolbox.bin / "ruff")
         project.must(ruff, "format", "--no-cache", "--check")
         project.must(ruff, "check", "--no-cache")
+
+
+def test_no_installed_package_can_be_hidden(toolbox: Project) -> None:
+    """The list of refused names keeps up with what the projects install."""
+    output = toolbox.must(
+        "python", "-c",
+        "import importlib.metadata as m; print(*m.packages_distributions())",
+    )  # fmt: skip
+    names = {name for name in output.split() if re.fullmatch(r"[a-z][a-z0-9_]*", name)}
+    assert {"django", "channels", "psycopg"} <= names
+
+    assert {name for name in names if not slug_problem(name)} == set()
 
 
 def test_hook_and_check_run_on_the_python_of_the_user() -> None:
