@@ -70,6 +70,12 @@ def test_websocket_opens(site: Site) -> None:
         assert site.refusal(path="/ws/status/", user=None) in (403, 404)
 
 
+def test_mail_goes_to_the_terminal(site: Site) -> None:
+    output = site.project.must(uv(), "run", "just", "manage", "sendtestemail", "ada@example.com")
+
+    assert "To: ada@example.com" in output
+
+
 def test_template_and_code_are_reloaded(site: Site) -> None:
     pages = site.project.path / site.project.slug / "pages"
 

@@ -206,10 +206,11 @@ class ASGIEdge:
             values = [value for key, value in headers if key == name.encode()]
             return b",".join(values).decode("latin-1")
 
-        peer = scope["client"]
+        # Servers may leave both out: https://asgi.readthedocs.io/en/latest/specs/www.html
+        peer = scope.get("client")
         client = identify(
             peer[0] if peer else "",
-            scope["scheme"] in ("https", "wss"),
+            scope.get("scheme") in ("https", "wss"),
             header,
         )
         request_id = (b"x-request-id", client.request_id.encode())

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from config import environment
 
 PRODUCTION = {
     "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -69,6 +72,19 @@ def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: st
     assert run.stderr.startswith("This site cannot start: ")
     assert variable in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus"),
+    [("50000 100000", 1), ("250000 100000", 2), ("9900000 100000", 8), ("max 100000", 8)],
+)
+def test_container_with_a_quota_gets_fewer_processes(
+    quota: str, cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8)
+    monkeypatch.setattr(Path, "read_text", lambda path: quota)
+
+    assert environment.available_cpus() == cpus
 {% if not cookiecutter.__postgresql %}
 
 
