@@ -12,10 +12,12 @@ from xdist.scheduler import LoadScopeScheduling
 pytest.register_assert_rewrite("tests.site")
 
 from tests import services
-from tests.combinations import TEMPLATE, VALID, name_of
-from tests.project import Project
+from tests.combinations import TEMPLATE, VALID, Answers, name_of
+from tests.project import PRODUCTION, Project
+from tests.site import prepare
 
 type Bake = Callable[..., Project]
+type Prepare = Callable[[Answers], tuple[Project, dict[str, str]]]
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +76,40 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis server of these tests."""
     with services.redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def prepared(
+    install: Bake,
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Prepare:
+    """Return a function that installs and releases a combination once, on real services."""
+    cache: dict[str, tuple[Project, dict[str, str]]] = {}
+
+    def prepared(answers: Answers) -> tuple[Project, dict[str, str]]:
+        name = name_of(answers)
+        if name not in cache:
+            project = install(**answers)
+            variables = PRODUCTION | {
+                "DJANGO_SETTINGS_MODULE": "probe_settings",
+                "DJANGO_HTTPS": "false",
+                "WEB_CONCURRENCY": "2",
+                # What is deprecated, forgotten or ambiguous is an error in the application.
+                "PYTHONWARNINGS": "error",
+            }
+            folder = tmp_path_factory.mktemp("database")
+            variables["DATABASE_URL"] = f"sqlite:///{folder}/db.sqlite3"
+            if project.is_(database="postgresql"):
+                server: services.PostgreSQL = request.getfixturevalue("postgresql")
+                variables["DATABASE_URL"] = server.new_database()
+            if project.is_(realtime="channels"):
+                variables["REDIS_URL"] = request.getfixturevalue("redis")
+            prepare(project, **variables)
+            cache[name] = project, variables
+        return cache[name]
+
+    return prepared
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,6 +19,21 @@ from websockets.sync.client import ClientConnection, connect
 from tests.project import Project
 from tests.services import answers, free_port, wait_until
 
+# The production commands of the servers, and the recipe that starts them all.
+COMMANDS = {
+    "gunicorn": ["gunicorn", "--config", "config/gunicorn.conf.py"],
+    "uvicorn": ["python", "-m", "config.uvicorn_conf"],
+    "just-gunicorn": ["just", "serve"],
+    "just-uvicorn": ["just", "serve"],
+    "caddy": ["just", "serve"],
+    "nginx": ["just", "serve"],
+    "no-proxy": ["just", "serve"],
+}
+STARTS = {
+    "wsgi": ["gunicorn", "just-gunicorn"],
+    "asgi": ["uvicorn", "just-uvicorn"],
+    "both": ["gunicorn", "uvicorn", "caddy", "nginx", "no-proxy"],
+}
 # What tests need beside the emitted site: a view that takes its time, and one that tells
 # what Django knows of the request. The settings are the emitted ones but for the URLs.
 PROBE_SETTINGS = 'from config.settings import *\n\nROOT_URLCONF = "probe_urls"\n'

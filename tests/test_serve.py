@@ -7,8 +7,7 @@ behind Caddy, behind nginx, and with no proxy on the machine.
 import json
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,29 +15,13 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.combinations import CHOICES, VALID, Answers, name_of
-from tests.conftest import Bake
-from tests.project import PRODUCTION, Project
-from tests.services import PostgreSQL, missing, wait_until
-from tests.site import Site, prepare, running, slow_request, wait_for_exit
+from tests.combinations import VALID, name_of
+from tests.conftest import Prepare
+from tests.services import missing, wait_until
+from tests.site import COMMANDS, STARTS, Site, running, slow_request, wait_for_exit
 
 pytestmark = pytest.mark.serve
 
-# The production commands of the servers, and the recipe that starts them all.
-COMMANDS = {
-    "gunicorn": ["gunicorn", "--config", "config/gunicorn.conf.py"],
-    "uvicorn": ["python", "-m", "config.uvicorn_conf"],
-    "just-gunicorn": ["just", "serve"],
-    "just-uvicorn": ["just", "serve"],
-    "caddy": ["just", "serve"],
-    "nginx": ["just", "serve"],
-    "no-proxy": ["just", "serve"],
-}
-STARTS = {
-    "wsgi": ["gunicorn", "just-gunicorn"],
-    "asgi": ["uvicorn", "just-uvicorn"],
-    "both": ["gunicorn", "uvicorn", "caddy", "nginx", "no-proxy"],
-}
 # What serves a page, and what answers for ASGI_PATHS, by the way the site is started.
 PAGES = {
     "gunicorn": ("WSGI", "gunicorn"),
@@ -49,42 +32,6 @@ PAGES = {
     "nginx": ("WSGI", "gunicorn"),
     "no-proxy": ("ASGI", "uvicorn"),
 }
-
-type Prepared = tuple[Project, dict[str, str]]
-
-
-@pytest.fixture(scope="session")
-def prepared(
-    install: Bake,
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Answers], Prepared]:
-    """Return a function that installs and releases a combination once, on real services."""
-    cache: dict[str, Prepared] = {}
-
-    def prepared(answers: Answers) -> Prepared:
-        name = name_of(answers)
-        if name not in cache:
-            project = install(**answers)
-            variables = PRODUCTION | {
-                "DJANGO_SETTINGS_MODULE": "probe_settings",
-                "DJANGO_HTTPS": "false",
-                "WEB_CONCURRENCY": "2",
-                # What is deprecated, forgotten or ambiguous is an error in the application.
-                "PYTHONWARNINGS": "error",
-            }
-            folder = tmp_path_factory.mktemp("database")
-            variables["DATABASE_URL"] = f"sqlite:///{folder}/db.sqlite3"
-            if project.is_(database="postgresql"):
-                server: PostgreSQL = request.getfixturevalue("postgresql")
-                variables["DATABASE_URL"] = server.new_database()
-            if project.is_(realtime="channels"):
-                variables["REDIS_URL"] = request.getfixturevalue("redis")
-            prepare(project, **variables)
-            cache[name] = project, variables
-        return cache[name]
-
-    return prepared
 
 
 def path_with_only(programs: list[str], folder: Path) -> str:
@@ -108,7 +55,7 @@ WAYS = [(answers, start) for answers in VALID for start in STARTS[answers["inter
 )
 def site(
     request: pytest.FixtureRequest,
-    prepared: Callable[[Answers], Prepared],
+    prepared: Prepare,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
     """Each combination in turn, started in each of its ways. The tests run in their order;
@@ -350,39 +297,6 @@ def test_oversized_frame_closes_its_socket_only(site: Site) -> None:
         assert json.loads(other.recv(timeout=5))["text"] == "and the others?"
 
 
-def test_second_signal_does_not_hold_up_the_first(
-    prepared: Callable[[Answers], Prepared], tmp_path: Path
-) -> None:
-    answers = {"interface": "both", "realtime": "none", "database": "sqlite"}
-    project, variables = prepared(answers)
-    with running(project, COMMANDS["no-proxy"], tmp_path / "log", "no-proxy", **variables) as site:
-        site.note_family()
-        for _ in range(20):
-            site.process.terminate()
-            time.sleep(0.02)
-        site.process.wait(timeout=15)
-        wait_for_exit([*site.family])
-
-
-def test_serve_leaves_nothing_behind_when_a_part_of_it_is_killed(
-    prepared: Callable[[Answers], Prepared], tmp_path: Path
-) -> None:
-    answers = {"interface": "both", "realtime": "none", "database": "sqlite"}
-    project, variables = prepared(answers)
-    for part in ("gunicorn", "config.uvicorn_conf"):
-        with running(project, COMMANDS["no-proxy"], tmp_path / part, "x", **variables) as site:
-            [victim] = [
-                process
-                for process in site.note_family()
-                if any(word.endswith(part) for word in process.cmdline())
-                and not any(word.endswith(part) for word in process.parent().cmdline())
-            ]
-            victim.kill()
-            assert site.process.wait(timeout=15) != 0
-            assert "ended, so everything is stopped." in site.log
-            wait_for_exit([*site.family])
-
-
 def test_killed_worker_is_replaced(site: Site) -> None:
     before = {worker.pid for worker in site.workers()}
     # Two by WEB_CONCURRENCY, of each server that was started.
@@ -421,27 +335,3 @@ def test_sigterm_lets_a_request_finish_and_closes_sockets_with_1012(site: Site) 
             assert closed.value.rcvd
             assert closed.value.rcvd.code == 1012
     site.assert_clean_log()
-
-
-@pytest.mark.parametrize("interface", CHOICES["interface"])
-def test_production_is_https_only(
-    interface: str, prepared: Callable[[Answers], Prepared], tmp_path: Path
-) -> None:
-    """Without DJANGO_HTTPS=false, which the other tests set; they are the proxy here."""
-    answers = {"interface": interface, "realtime": "none", "database": "sqlite"}
-    project, variables = prepared(answers)
-    variables = {name: value for name, value in variables.items() if name != "DJANGO_HTTPS"}
-
-    for start in set(STARTS[interface]) & {"gunicorn", "uvicorn"}:
-        with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
-            plain = site.get("/accounts/login/?next=/x")
-            assert plain.status_code == 301
-            assert plain.headers["Location"] == site.origin.replace("http:", "https:") + (
-                "/accounts/login/?next=/x"
-            )
-            assert site.get("/health/ready").status_code == 200
-
-            secure = site.get("/accounts/login/", headers={"X-Forwarded-Proto": "https"})
-            assert secure.status_code == 200
-            assert "max-age=31536000" in secure.headers["Strict-Transport-Security"]
-            assert "; Secure" in secure.headers["Set-Cookie"]
