@@ -131,22 +131,6 @@ def test_processes_that_would_not_hear_each_other_are_refused(installed: Project
         assert "Traceback" not in run.stdout
 
 
-def test_a_command_on_postgresql_ends_at_once(installed: Project, postgresql: PostgreSQL) -> None:
-    """A pool that is left open keeps its process for 20 seconds, and warns of it."""
-    if installed.is_(database="sqlite"):
-        assert '"pool"' not in installed.read("config/settings.py")
-        return
-    variables = production(installed) | {"DATABASE_URL": postgresql.new_database()}
-    output = installed.must(
-        "python", "manage.py", "shell", "-v", "0", "-c",
-        "from django.db import connection; connection.ensure_connection(); print('connected')",
-        **variables,
-    )  # fmt: skip
-
-    assert output.count("connected") == 1
-    assert "couldn't stop thread" not in output
-
-
 FACTS = """
 import json
 from django.conf import settings
@@ -156,7 +140,6 @@ facts = {
     "max_age": connection.settings_dict["CONN_MAX_AGE"],
     "health_checks": connection.settings_dict["CONN_HEALTH_CHECKS"],
     "atomic": connection.settings_dict["ATOMIC_REQUESTS"],
-    "pool": bool(database.get("OPTIONS", {}).get("pool")),
 }
 if connection.vendor == "sqlite":
     with connection.cursor() as cursor:
@@ -166,7 +149,7 @@ print(json.dumps(facts))
 """
 
 
-def test_database_agrees_with_the_interface(installed: Project, tmp_path: Path) -> None:
+def test_database_connections_are_kept(installed: Project, tmp_path: Path) -> None:
     variables = production(installed)
     if installed.is_(database="sqlite"):
         variables["DATABASE_URL"] = f"sqlite:///{tmp_path}/db.sqlite3"
@@ -174,13 +157,9 @@ def test_database_agrees_with_the_interface(installed: Project, tmp_path: Path) 
         installed.must("python", "manage.py", "shell", "-v", "0", "-c", FACTS, **variables)
     )
 
-    wsgi = installed.is_(interface="wsgi")
-    # Persistent connections belong to a thread that lives on, which only WSGI has.
-    assert facts["max_age"] == (60 if wsgi else 0)
+    # Connections are kept: under ASGI as well, where config/handler.py has threads that live on.
+    assert facts["max_age"] == 60
+    assert facts["health_checks"]
     assert not facts["atomic"]
     if installed.is_(database="sqlite"):
         assert (facts["journal"], facts["mode"]) == ("wal", "IMMEDIATE")
-        assert not facts["pool"]
-    else:
-        assert facts["pool"] == (not wsgi)
-        assert facts["health_checks"]

@@ -92,32 +92,15 @@ ASGI_APPLICATION = "config.asgi.application"
 
 DATABASES = {"default": environment.DATABASE}
 
-{% if cookiecutter.interface == "wsgi" %}
 # A thread keeps its connection for a minute instead of opening one for every request, and
 # looks whether it still works before it is used again.
+{% if cookiecutter.__asgi %}
+# Under ASGI this needs threads that live on, which are those of config/handler.py.
+{% endif %}
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
-{% endif %}
-{% if cookiecutter.__postgresql and cookiecutter.__asgi %}
-# Under ASGI a request has no thread of its own to keep a connection in, and CONN_MAX_AGE
-# would leak one for each. Connections are borrowed instead: at most max_size in each
-# process, and who waits longer than timeout, in seconds, gets an error. The server's
-# max_connections must cover all processes. One that the server closed is replaced.
-POSTGRESQL_OPTIONS = {
-    "pool": {
-        "min_size": 1,
-        "max_size": 10,
-        "timeout": 5,
-        # Seconds. The pause between attempts doubles for this long, 300 by default: after
-        # an outage the site would stay away for as long again.
-        "reconnect_timeout": 5,
-    },
-    # Seconds until an unreachable server is an error.
-    "connect_timeout": 5,
-}
-
-{% elif cookiecutter.__postgresql %}
+{% if cookiecutter.__postgresql %}
 # Seconds until an unreachable server is an error.
 POSTGRESQL_OPTIONS = {"connect_timeout": 5}
 
@@ -136,9 +119,6 @@ SQLITE_OPTIONS = {
 # SQLite is for development without a server; production refuses it.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {}).update(POSTGRESQL_OPTIONS)
-{% if cookiecutter.__asgi %}
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-{% endif %}
 else:
     DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 {% else %}
