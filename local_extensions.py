@@ -21,7 +21,7 @@ DEPENDENCIES = {
     "django_stubs_ext", "dotenv", "environs", "gunicorn", "h11", "httptools", "hyperlink",
     "idna", "incremental", "iniconfig", "just", "librt", "marshmallow", "msgpack", "mypy",
     "mypy_django_plugin", "mypy_extensions", "mypyc", "packaging", "pathspec", "pluggy",
-    "psycopg", "psycopg_binary", "psycopg_pool", "py", "pycparser", "pygments", "pytest",
+    "psycopg", "psycopg_binary", "py", "pycparser", "pygments", "pytest",
     "redis", "ruff", "servestatic", "service_identity", "sqlparse", "structlog", "twisted",
     "txaio", "typing_extensions", "ujson", "uvicorn", "uvloop", "watchfiles", "websockets",
     "zope",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -34,34 +35,9 @@ STARTS = {
     "asgi": ["uvicorn", "just-uvicorn"],
     "both": ["gunicorn", "uvicorn", "caddy", "nginx", "no-proxy"],
 }
-# What tests need beside the emitted site: a view that takes its time, and one that tells
-# what Django knows of the request. The settings are the emitted ones but for the URLs.
+# The settings are the emitted ones but for the URLs.
 PROBE_SETTINGS = 'from config.settings import *\n\nROOT_URLCONF = "probe_urls"\n'
-PROBE_URLS = """
-import os, time
-from django.http import JsonResponse
-from django.urls import include, path
-
-def slow(request):
-    time.sleep(3)
-    return JsonResponse({"slept": 3})
-
-def request_facts(request):
-    return JsonResponse({
-        "pid": os.getpid(),
-        "address": request.META["REMOTE_ADDR"],
-        "secure": request.is_secure(),
-        "forwarded": [n for n in request.META if "FORWARDED" in n or "REAL_IP" in n],
-        "request_id": request.headers.get("X-Request-ID"),
-    })
-
-urlpatterns = [
-    path("probe/slow/", slow),
-    path("probe/facts/", request_facts),
-    path("async/facts/", request_facts),
-    path("", include("config.urls")),
-]
-"""
+PROBE_URLS = Path(__file__).with_name("probe_urls.py")
 
 # At its very end the interpreter finds what it closes itself: a thread's database connection,
 # which is kept for its next request, and gunicorn's heartbeat files.
@@ -73,7 +49,7 @@ AT_EXIT = re.compile(
 def prepare(project: Project, **variables: str) -> None:
     """Do what a release does: probes in place, database migrated, static files collected."""
     (project.path / "probe_settings.py").write_text(PROBE_SETTINGS)
-    (project.path / "probe_urls.py").write_text(PROBE_URLS)
+    shutil.copy(PROBE_URLS, project.path)
     project.must("python", "manage.py", "migrate", "--no-input", **variables)
     project.must("python", "manage.py", "collectstatic", "--no-input", **variables)
     project.must(

@@ -52,7 +52,10 @@ def expected_files(project: Project) -> set[str]:
     if wsgi:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py"}
     if asgi:
-        files |= {"config/asgi.py", "config/uvicorn_conf.py"}
+        files |= {
+            "config/asgi.py", "config/handler.py", "config/middleware.py",
+            "config/uvicorn_conf.py", "tests/test_handler.py",
+        }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
     if both or channels:
@@ -145,7 +148,7 @@ def test_dependencies_are_those_of_the_answers(project: Project) -> None:
     metadata = tomllib.loads(project.read("pyproject.toml"))
     names = {re.split(r"[\[<>=]", line)[0] for line in metadata["project"]["dependencies"]}
     wsgi = {"gunicorn"} if project.answers["interface"] in ("wsgi", "both") else set()
-    asgi = {"uvicorn", "uvloop", "httptools", "websockets"}
+    asgi = {"asgiref", "uvicorn", "uvloop", "httptools", "websockets"}
     asgi = asgi if project.answers["interface"] in ("asgi", "both") else set()
     channels = {"channels", "channels-redis", "redis"}
     channels = channels if project.is_(realtime="channels") else set()

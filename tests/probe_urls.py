@@ -1,0 +1,74 @@
+"""What tests need beside the emitted site; copied into the projects as their root URLconf.
+
+Views that take their time, query, stream, and tell what Django knows of a request.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+
+from django.contrib.auth import get_user_model
+from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.urls import include, path
+
+
+def slow(request: HttpRequest) -> JsonResponse:
+    time.sleep(3)
+    return JsonResponse({"slept": 3})
+
+
+def request_facts(request: HttpRequest) -> JsonResponse:
+    return JsonResponse(
+        {
+            "pid": os.getpid(),
+            "address": request.META["REMOTE_ADDR"],
+            "secure": request.is_secure(),
+            "forwarded": [n for n in request.META if "FORWARDED" in n or "REAL_IP" in n],
+            "request_id": request.headers.get("X-Request-ID"),
+        }
+    )
+
+
+def query(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"users": get_user_model().objects.count()})
+
+
+async def async_wait(request: HttpRequest) -> HttpResponse:
+    await asyncio.sleep(1)
+    return HttpResponse("waited")
+
+
+async def async_query(request: HttpRequest) -> JsonResponse:
+    users = await get_user_model().objects.acount()
+    await asyncio.sleep(0.01)
+    return JsonResponse({"users": users, "again": await get_user_model().objects.acount()})
+
+
+async def async_failure(request: HttpRequest) -> JsonResponse:
+    await get_user_model().objects.acount()
+    raise LookupError("for a test")
+
+
+async def stream(request: HttpRequest) -> StreamingHttpResponse:
+    await get_user_model().objects.acount()
+
+    async def users() -> AsyncIterator[str]:
+        while True:
+            yield f"{await get_user_model().objects.acount()}\n"
+            await asyncio.sleep(0.2)
+
+    return StreamingHttpResponse(users(), content_type="text/plain")
+
+
+urlpatterns = [
+    path("probe/slow/", slow),
+    path("probe/facts/", request_facts),
+    path("probe/query/", query),
+    path("async/facts/", request_facts),
+    path("async/wait/", async_wait),
+    path("async/query/", async_query),
+    path("async/failure/", async_failure),
+    path("async/stream/", stream),
+    path("", include("config.urls")),
+]

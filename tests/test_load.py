@@ -1,0 +1,148 @@
+"""ASGI under more requests than it can answer at once: bounded threads, bounded connections."""
+
+import asyncio
+import random
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from tests.combinations import VALID, name_of
+from tests.conftest import Prepare
+from tests.services import PostgreSQL
+from tests.site import COMMANDS, Site, running
+
+pytestmark = pytest.mark.serve
+
+COMBINATIONS = [answers for answers in VALID if answers["interface"] == "asgi"]
+# What config/handler.py says, for each process.
+PAGES, VIEWS, SHARED = 4, 8, 1
+WAIT = 10
+
+
+@pytest.fixture(
+    scope="session", params=COMBINATIONS, ids=lambda answers: f"{name_of(answers)}-load"
+)
+def site(
+    request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    project, variables = prepared(request.param)
+    log = tmp_path_factory.mktemp("load") / "log"
+    with running(project, COMMANDS["uvicorn"], log, "uvicorn", **variables) as site:
+        yield site
+
+
+async def statuses(site: Site, paths: list[str], leaves: float = 0) -> Counter[str]:
+    """Request all paths at once; a share of `leaves` closes its connection before the answer.
+
+    Return how often each status came; "" is none.
+    """
+
+    async def status(path: str) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        try:
+            writer.write(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            )
+            if random.random() < leaves:
+                await asyncio.sleep(random.random() * 0.02)
+                return ""
+            line = await reader.readline()
+            return line.decode().split(" ")[1] if line else ""
+        finally:
+            writer.close()
+
+    return Counter(await asyncio.gather(*map(status, paths)))
+
+
+def test_waiting_views_hold_no_threads(site: Site) -> None:
+    """Django as it ships has a thread for each of them. Pages are answered all the while."""
+    threads: list[int] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.1):
+            threads.extend(worker.num_threads() for worker in site.workers())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        answered = asyncio.run(statuses(site, ["/async/wait/"] * 500 + ["/probe/query/"] * 50))
+    finally:
+        ended.set()
+        watcher.join()
+
+    assert answered == {"200": 550}
+    # The rest are the interpreter's own, the health checks' and the event loop's.
+    assert max(threads) <= PAGES + VIEWS + SHARED + 8
+
+
+def backends(postgresql: PostgreSQL, site_url: str) -> int:
+    """Return how many connections a database has."""
+    name = site_url.rpartition("/")[2]
+    sql = f"select count(*) from pg_stat_activity where datname = '{name}'"
+    return int(postgresql.query(sql, "postgres"))
+
+
+def test_connections_are_bounded_whoever_leaves(
+    site: Site, prepared: Prepare, request: pytest.FixtureRequest
+) -> None:
+    """10,000 requests, of which many are given up; views that fail; streams that stay."""
+    answers = site.project.answers
+    if answers["database"] == "sqlite":
+        return
+    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+    url = prepared({name: answers[name] for name in COMBINATIONS[0]})[1]["DATABASE_URL"]
+    bound = len(site.workers()) * (PAGES + VIEWS + SHARED)
+    paths = ["/probe/query/", "/async/query/", "/async/failure/", "/accounts/login/"]
+    seen = []
+    with ExitStack() as stack:
+        for _ in range(40):
+            stream = stack.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            stream.sendall(b"GET /async/stream/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(50):
+            answered = asyncio.run(statuses(site, paths * 50, leaves=0.3))
+            assert set(answered) <= {"200", "500", ""}
+            seen.append(backends(postgresql, url))
+
+    assert 0 < max(seen) <= bound
+    # Everything that was lent came back: as many requests as there are threads at once.
+    assert asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50)) == {"200": 100}
+    assert backends(postgresql, url) <= bound
+
+
+def test_connections_that_the_server_closed_are_replaced(
+    site: Site, prepared: Prepare, request: pytest.FixtureRequest
+) -> None:
+    answers = site.project.answers
+    if answers["database"] == "sqlite":
+        return
+    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+    url = prepared({name: answers[name] for name in COMBINATIONS[0]})[1]["DATABASE_URL"]
+    asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50))
+    name = url.rpartition("/")[2]
+    postgresql.query(
+        f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",
+        "postgres",
+    )
+
+    assert asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50)) == {"200": 100}
+
+
+def test_more_than_it_can_answer_in_time_is_a_503(site: Site) -> None:
+    """Pages of 3 seconds: three rounds of them begin within WAIT seconds, a fourth does too at
+    its very end or not; whoever then still waits is told. Async views have their own line."""
+    at_once = PAGES * len(site.workers())
+    with ThreadPoolExecutor(1) as background:
+        slow = background.submit(asyncio.run, statuses(site, ["/probe/slow/"] * at_once * 6))
+        quick = asyncio.run(statuses(site, ["/async/query/", "/health/live"] * 20))
+        answered = slow.result(timeout=60)
+
+    assert quick == {"200": 40}
+    assert answered["503"] >= at_once
+    assert answered["200"] + answered["503"] == at_once * 6
+    assert site.log.count("found no thread") == answered["503"]
