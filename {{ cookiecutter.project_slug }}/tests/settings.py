@@ -20,3 +20,8 @@ os.environ["REDIS_URL"] = ""
 from config.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+{% if cookiecutter.__asgi %}
+
+# A connection that a thread keeps would hold up the end of the test database.
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
+{% endif %}

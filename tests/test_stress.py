@@ -25,13 +25,13 @@ WAIT = 10
 
 
 @pytest.fixture(
-    scope="session", params=COMBINATIONS, ids=lambda answers: f"{name_of(answers)}-load"
+    scope="session", params=COMBINATIONS, ids=lambda answers: f"{name_of(answers)}-stress"
 )
 def site(
     request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     project, variables = prepared(request.param)
-    log = tmp_path_factory.mktemp("load") / "log"
+    log = tmp_path_factory.mktemp("stress") / "log"
     with running(project, COMMANDS["uvicorn"], log, "uvicorn", **variables) as site:
         yield site
 
