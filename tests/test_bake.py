@@ -54,7 +54,7 @@ def expected_files(project: Project) -> set[str]:
     if asgi:
         files |= {
             "config/asgi.py", "config/handler.py", "config/middleware.py",
-            "config/uvicorn_conf.py", "tests/test_handler.py",
+            "config/static_files.py", "config/uvicorn_conf.py", "tests/test_handler.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
