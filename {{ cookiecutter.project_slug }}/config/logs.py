@@ -3,6 +3,7 @@
 The same configuration serves Django, gunicorn and uvicorn, so that their lines look alike.
 """
 
+import logging
 import sys
 from typing import Any
 
@@ -31,18 +32,25 @@ def without_stale_id(logger: Any, name: str, event: EventDict) -> EventDict:
 
 {% endif %}
 
+def as_message(logger: Any, name: str, line: Any) -> tuple[tuple[str], dict[str, Any]]:
+    """Hand a finished line on to the standard library's logging."""
+    return (line,), {"extra": {"finished": True}}
+
+
+class Formatter(structlog.stdlib.ProcessorFormatter):
+    """Makes lines of what libraries log. structlog's own are finished when they come here:
+
+    to take them apart and put them together again took half of the time of an access line.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        if hasattr(record, "finished"):
+            return str(record.msg)
+        return super().format(record)
+
+
 def configure(debug: bool) -> dict[str, Any]:
     """Set up structlog and return the dictionary for logging.config.dictConfig."""
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *SHARED,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
     renderer: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
         if debug
@@ -51,12 +59,23 @@ def configure(debug: bool) -> dict[str, Any]:
             structlog.processors.JSONRenderer(),
         ]
     )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *SHARED,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *renderer,
+            as_message,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
             "structlog": {
-                "()": structlog.stdlib.ProcessorFormatter,
+                "()": Formatter,
 {% if cookiecutter.__wsgi %}
                 "foreign_pre_chain": [*SHARED, without_stale_id],
 {% else %}
