@@ -12,9 +12,9 @@ It settles three things before Django sees the request:
 
 import functools
 import ipaddress
+import os
 import re
 import time
-import uuid
 {% if cookiecutter.__asgi %}
 from collections.abc import Awaitable, Callable
 {% else %}
@@ -40,6 +40,9 @@ FORWARDED = frozenset(
     }
 )
 {% if cookiecutter.__asgi %}
+# What is taken off a request, and what is read of it here.
+REMOVED = FORWARDED | {"x-request-id"}
+READ = REMOVED | {"host"}
 
 type Event = dict[str, Any]
 type Receive = Callable[[], Awaitable[Event]]
@@ -86,7 +89,7 @@ def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
                 secure = False
         request_id = header("x-request-id")
     if not REQUEST_ID.fullmatch(request_id):
-        request_id = uuid.uuid4().hex
+        request_id = os.urandom(16).hex()
     return Client(address, secure, request_id)
 
 
@@ -97,6 +100,7 @@ def without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
+@functools.lru_cache(maxsize=1024)
 def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return `address` as an object, or None if it is not an IP address."""
     try:
@@ -175,6 +179,7 @@ class WSGIEdge:
         return self.application(environ, send_start)
 
 
+@functools.cache
 def environ_key(name: str) -> str:
     """Return the key under which PEP 3333 keeps the header `name`."""
     return "HTTP_" + name.upper().replace("-", "_")
@@ -200,18 +205,24 @@ class ASGIEdge:
         if scope["type"] == "lifespan":
             return await self.application(scope, receive, send)
 
-        headers = [(name.lower(), value) for name, value in scope["headers"]]
-
-        def header(name: str) -> str:
-            values = [value for key, value in headers if key == name.encode()]
-            return b",".join(values).decode("latin-1")
+        # The server's own pairs, no copies: a socket keeps them for as long as it lives.
+        headers: list[tuple[bytes, bytes]] = []
+        own: dict[str, str] = {}
+        for pair in scope["headers"]:
+            name = pair[0].lower().decode("latin-1")
+            if name in READ:
+                value = pair[1].decode("latin-1")
+                own[name] = f"{own[name]},{value}" if name in own else value
+            # Django reads x_real_ip as X-Real-IP: names with underscores go as well.
+            if name not in REMOVED and "_" not in name:
+                headers.append(pair)
 
         # Servers may leave both out: https://asgi.readthedocs.io/en/latest/specs/www.html
         peer = scope.get("client")
         client = identify(
             peer[0] if peer else "",
             scope.get("scheme") in ("https", "wss"),
-            header,
+            lambda name: own.get(name, ""),
         )
         request_id = (b"x-request-id", client.request_id.encode())
         inner = {
@@ -221,15 +232,7 @@ class ASGIEdge:
                 "http": ("http", "https"),
                 "websocket": ("ws", "wss"),
             }[scope["type"]][client.secure],
-            # Django reads x_real_ip as X-Real-IP: names with underscores go as well.
-            "headers": [
-                (name, value)
-                for name, value in headers
-                if name.decode("latin-1") not in FORWARDED
-                and b"_" not in name
-                and name != b"x-request-id"
-            ]
-            + [request_id],
+            "headers": [*headers, request_id],
         }
         started = start(client)
         outcome: Event = {}
@@ -267,7 +270,7 @@ class ASGIEdge:
             log(
                 "request" if scope["type"] == "http" else "websocket",
                 client,
-                header("host"),
+                own.get("host", ""),
                 scope["path"],
                 started,
                 method=scope.get("method", "GET"),

@@ -44,6 +44,11 @@ def parse(text: str | None) -> str:
     return message
 
 
+def encode(event: dict[str, object]) -> str:
+    """Return the frame of an event."""
+    return json.dumps(event, ensure_ascii=False)
+
+
 class ChatConsumer(AsyncWebsocketConsumer):
     """One browser in one room. config/routing.py has looked at its origin."""
 
@@ -84,7 +89,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.reply({"type": "error", "text": "That message was not stored."})
             return
         try:
-            await self.broadcast({"type": "chat.message", "event": event})
+            await self.broadcast({"type": "chat.message", "frame": encode(event)})
         except (OSError, RedisError):
             logger.exception("chat message not passed on", room=self.room)
             await self.reply({"type": "error", "text": "Stored, but not passed on."})
@@ -96,13 +101,18 @@ class ChatConsumer(AsyncWebsocketConsumer):
         except (OSError, RedisError):
             await self.channel_layer.group_send(self.group, message)
 
-    async def chat_message(self, message: dict[str, Any]) -> None:
+    async def dispatch(self, message: dict[str, Any]) -> None:
         """Pass on what was sent to the room's group, by this process or another."""
-        await self.reply(message["event"])
+        # Channels goes to a thread before each handler, to look after connections to the
+        # database: once for every browser in the room. This one needs none.
+        if message["type"] == "chat.message":
+            await self.send(text_data=message["frame"])
+        else:
+            await super().dispatch(message)
 
     async def reply(self, event: dict[str, object]) -> None:
         """Send this browser a frame."""
-        await self.send(text_data=json.dumps(event, ensure_ascii=False))
+        await self.send(text_data=encode(event))
 
     @database_sync_to_async
     def store(self, text: str) -> dict[str, object]:
