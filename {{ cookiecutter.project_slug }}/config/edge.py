@@ -1,4 +1,4 @@
-"""The outermost layer of the site, the same for every request on any server.
+"""Around Django: the same for every request and every WebSocket, on any server.
 
 It settles three things before Django sees the request:
 
