@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.subjects import HANDLER
 from tests.combinations import TEMPLATE
 from tests.conftest import Bake
 from tests.project import Project
@@ -249,3 +250,9 @@ def test_no_path_of_the_template_is_too_deep_for_windows() -> None:
 
 def test_licence_and_changelog_are_there() -> None:
     assert "MIT License" in Path(TEMPLATE / "LICENSE").read_text()
+
+
+def test_benchmarks_find_what_they_replace(project: Project) -> None:
+    """They measure the emitted entry module with Django's own handler in place of ours."""
+    if project.answers["interface"] != "wsgi":
+        assert project.read("config/asgi.py").count(HANDLER) == 1
