@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import socket
 import threading
 from collections import Counter
@@ -146,3 +147,13 @@ def test_more_than_it_can_answer_in_time_is_a_503(site: Site) -> None:
     assert answered["503"] >= at_once
     assert answered["200"] + answered["503"] == at_once * 6
     assert site.log.count("found no thread") == answered["503"]
+
+
+def test_nothing_is_left_behind_in_the_log(site: Site) -> None:
+    """What a view raised on purpose is there, and nothing of tasks and threads that went astray."""
+    assert "never retrieved" not in site.log
+    assert "never awaited" not in site.log
+    assert not re.findall(
+        r"\b(RequestAborted|CancelledError|Overloaded|InterfaceError)\b", site.log
+    )
+    assert site.stop() == 0
