@@ -6,7 +6,7 @@ import re
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -82,22 +82,35 @@ def test_waiting_views_hold_no_threads(site: Site) -> None:
     assert max(threads) <= PAGES + VIEWS + SHARED + LOOP + 4
 
 
-def backends(postgresql: PostgreSQL, site_url: str) -> int:
-    """Return how many connections a database has."""
-    name = site_url.rpartition("/")[2]
-    sql = f"select count(*) from pg_stat_activity where datname = '{name}'"
-    return int(postgresql.query(sql, "postgres"))
+ON_POSTGRESQL = pytest.mark.parametrize(
+    "site",
+    [answers for answers in COMBINATIONS if answers["database"] == "postgresql"],
+    ids=lambda answers: f"{name_of(answers)}-stress",
+    indirect=True,
+)
 
 
-def test_connections_are_bounded_whoever_leaves(
+@pytest.fixture
+def ask_postgresql(
     site: Site, prepared: Prepare, request: pytest.FixtureRequest
+) -> Callable[[str], str]:
+    """Return a function that asks the server about the backends of the site's database."""
+    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+    answers = {name: site.project.answers[name] for name in COMBINATIONS[0]}
+    database = prepared(answers)[1]["DATABASE_URL"].rpartition("/")[2]
+
+    def ask(what: str) -> str:
+        where = f"from pg_stat_activity where datname = '{database}'"
+        return postgresql.query(f"select {what} {where}", "postgres")
+
+    return ask
+
+
+@ON_POSTGRESQL
+def test_connections_are_bounded_whoever_leaves(
+    site: Site, ask_postgresql: Callable[[str], str]
 ) -> None:
     """10,000 requests, of which many are given up; views that fail; streams that stay."""
-    answers = site.project.answers
-    if answers["database"] == "sqlite":
-        return
-    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-    url = prepared({name: answers[name] for name in COMBINATIONS[0]})[1]["DATABASE_URL"]
     bound = len(site.workers()) * (PAGES + VIEWS + SHARED + LOOP)
     paths = ["/probe/query/", "/async/query/", "/async/failure/", "/no/such/page/"]
     seen = []
@@ -108,28 +121,20 @@ def test_connections_are_bounded_whoever_leaves(
         for _ in range(50):
             answered = asyncio.run(statuses(site, paths * 50, leaves=0.3))
             assert set(answered) <= {"200", "404", "500", ""}
-            seen.append(backends(postgresql, url))
+            seen.append(int(ask_postgresql("count(*)")))
 
     assert 0 < max(seen) <= bound
     # Everything that was lent came back: as many requests as there are threads at once.
     assert asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50)) == {"200": 100}
-    assert backends(postgresql, url) <= bound
+    assert int(ask_postgresql("count(*)")) <= bound
 
 
+@ON_POSTGRESQL
 def test_connections_that_the_server_closed_are_replaced(
-    site: Site, prepared: Prepare, request: pytest.FixtureRequest
+    site: Site, ask_postgresql: Callable[[str], str]
 ) -> None:
-    answers = site.project.answers
-    if answers["database"] == "sqlite":
-        return
-    postgresql: PostgreSQL = request.getfixturevalue("postgresql")
-    url = prepared({name: answers[name] for name in COMBINATIONS[0]})[1]["DATABASE_URL"]
     asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50))
-    name = url.rpartition("/")[2]
-    postgresql.query(
-        f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",
-        "postgres",
-    )
+    ask_postgresql("pg_terminate_backend(pid)")
 
     assert asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50)) == {"200": 100}
 
