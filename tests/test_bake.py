@@ -30,7 +30,7 @@ def expected_files(project: Project) -> set[str]:
         ".editorconfig", ".env", ".env.example", ".gitignore", ".pre-commit-config.yaml",
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
-        "config/settings.py", "config/urls.py",
+        "config/settings.py", "config/static_files.py", "config/urls.py",
         f"{slug}/__init__.py",
         f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/models.py",
         f"{users}/migrations/__init__.py", f"{users}/migrations/0001_initial.py",
@@ -54,8 +54,8 @@ def expected_files(project: Project) -> set[str]:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py"}
     if asgi:
         files |= {
-            "config/asgi.py", "config/handler.py", "config/middleware.py",
-            "config/static_files.py", "config/uvicorn_conf.py", "tests/test_handler.py",
+            "config/asgi.py", "config/handler.py", "config/middleware.py", "config/threads.py",
+            "config/uvicorn_conf.py", "tests/test_handler.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}

@@ -76,7 +76,7 @@ def test_entry_modules_import_first_thing(installed: Project) -> None:
             f"import {module} as entry; print(type(entry.application).__name__)",
             **production(installed),
         )  # fmt: skip
-        assert output.endswith({"wsgi": "ServeStatic\n", "asgi": "StaticFiles\n"}[module[-4:]])
+        assert output.endswith({"wsgi": "WSGIStaticFiles\n", "asgi": "ASGIStaticFiles\n"}[module[-4:]])
 
 
 def test_entry_modules_survive_an_overzealous_linter(installed: Project, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_database_connections_are_kept(installed: Project, tmp_path: Path) -> No
         installed.must("python", "manage.py", "shell", "-v", "0", "-c", FACTS, **variables)
     )
 
-    # Connections are kept: under ASGI as well, where config/handler.py has threads that live on.
+    # Connections are kept: under ASGI as well, where config/threads.py has threads that live on.
     assert facts["max_age"] == 60
     assert facts["health_checks"]
     assert not facts["atomic"]

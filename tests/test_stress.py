@@ -20,7 +20,7 @@ from tests.site import COMMANDS, Site, running
 pytestmark = pytest.mark.serve
 
 COMBINATIONS = [answers for answers in VALID if answers["interface"] == "asgi"]
-# What config/handler.py says, for each process.
+# What config/threads.py says, for each process.
 PAGES, VIEWS, SHARED, LOOP = 4, 8, 1, 4
 WAIT = 10
 

@@ -95,7 +95,7 @@ DATABASES = {"default": environment.DATABASE}
 # A thread keeps its connection for a minute instead of opening one for every request, and
 # looks whether it still works before it is used again.
 {% if cookiecutter.__asgi %}
-# Under ASGI this needs threads that live on, which are those of config/handler.py.
+# Under ASGI this needs threads that live on, which are those of config/threads.py.
 {% endif %}
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

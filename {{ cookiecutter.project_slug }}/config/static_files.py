@@ -1,0 +1,131 @@
+"""Static files, outermost on every server: by servestatic's table, but sent from here.
+
+What servestatic's own classes cost is why. The one for ASGI starts a thread for each
+request, which reads 8 KiB at a time: twenty times as much, and a client that reads slowly
+holds a thread. The one for WSGI reads ranges so.
+"""
+
+{% if cookiecutter.__asgi %}
+import asyncio
+{% endif %}
+{% if cookiecutter.__wsgi %}
+from collections.abc import Callable, Iterable, Iterator
+{% endif %}
+from typing import Any
+
+{% if cookiecutter.__both %}
+from servestatic import ServeStatic, ServeStaticASGI
+
+from config.edge import Receive, Send
+{% elif cookiecutter.__asgi %}
+from servestatic import ServeStaticASGI
+
+from config.edge import Receive, Send
+{% else %}
+from servestatic import ServeStatic
+{% endif %}
+
+# Bytes read at once, and what at most waits in memory for a slow client. The files are on a
+# disk of this machine, mostly in its cache: that takes less than the way to a thread.
+PIECE = 64 * 1024
+{% if cookiecutter.__asgi %}
+
+# The headers of a request that matter here, as servestatic calls them.
+HEADERS = {
+    b"accept-encoding": "HTTP_ACCEPT_ENCODING",
+    b"if-modified-since": "HTTP_IF_MODIFIED_SINCE",
+    b"if-none-match": "HTTP_IF_NONE_MATCH",
+    b"if-range": "HTTP_IF_RANGE",
+    b"range": "HTTP_RANGE",
+}
+{% endif %}
+
+
+def respond(file: Any, method: str, request: dict[str, Any]) -> Any:
+    """Return servestatic's response to a request whose headers are named as in WSGI.
+
+    It leaves some of RFC 9110 out: proxies make an ETag weak (W/"…"), and several may be
+    named; a range is for GET, and only of the file that If-Range means.
+    """
+    if file.etag and file.etag in request.get("HTTP_IF_NONE_MATCH", ""):
+        request["HTTP_IF_NONE_MATCH"] = file.etag
+    if method != "GET" or request.get("HTTP_IF_RANGE", file.etag) != file.etag:
+        request.pop("HTTP_RANGE", None)
+    return file.get_response(method, request)
+{% if cookiecutter.__wsgi %}
+
+
+class WSGIStaticFiles(ServeStatic):
+    """Wraps a WSGI application, and answers for it where the path is a static file's."""
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        # PEP 3333 has the bytes of a path as latin-1.
+        path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
+        file = self.files.get(path)
+        if file is None:
+            answer: Iterable[bytes] = self.application(environ, start_response)
+            return answer
+
+        response = respond(file, environ["REQUEST_METHOD"], environ)
+        start_response(f"{response.status} {response.status.phrase}", response.headers)
+        if response.file is None:
+            return []
+        if int(dict(response.headers)["Content-Length"]) <= PIECE:
+            with response.file as body:
+                return [body.read()]
+        if response.status == 200 and "wsgi.file_wrapper" in environ:
+            # The kernel copies it from the disk to the network.
+            whole: Iterable[bytes] = environ["wsgi.file_wrapper"](response.file, PIECE)
+            return whole
+        return pieces(response.file)
+
+
+def pieces(file: Any) -> Iterator[bytes]:
+    """Read a file, or what a range is of it, and close it."""
+    with file:
+        while piece := file.read(PIECE):
+            yield piece
+{% endif %}
+{% if cookiecutter.__asgi %}
+
+
+class ASGIStaticFiles(ServeStaticASGI):
+    """Wraps an ASGI application, and answers for it where the path is a static file's."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        file = self.files.get(scope["path"]) if scope["type"] == "http" else None
+        if file is None:
+            await self.application(scope, receive, send)
+            return
+
+        request = {
+            HEADERS[name]: value.decode("latin-1")
+            for name, value in scope["headers"]
+            if name in HEADERS
+        }
+        response = respond(file, scope["method"], request)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": int(response.status),
+                "headers": [
+                    (name.lower().encode("latin-1"), value.encode("latin-1"))
+                    for name, value in response.headers
+                ],
+            }
+        )
+        if response.file is None:
+            await send({"type": "http.response.body"})
+            return
+        left = int(dict(response.headers)["Content-Length"])
+        with response.file as body:
+            while left > PIECE:
+                piece = body.read(PIECE)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                left -= PIECE
+                # To a client that is gone send() returns at once: others have their turn.
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": body.read()})
+{% endif %}
