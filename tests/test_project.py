@@ -76,7 +76,9 @@ def test_entry_modules_import_first_thing(installed: Project) -> None:
             f"import {module} as entry; print(type(entry.application).__name__)",
             **production(installed),
         )  # fmt: skip
-        assert output.endswith({"wsgi": "WSGIStaticFiles\n", "asgi": "ASGIStaticFiles\n"}[module[-4:]])
+        assert output.endswith(
+            {"wsgi": "WSGIStaticFiles\n", "asgi": "ASGIStaticFiles\n"}[module[-4:]]
+        )
 
 
 def test_entry_modules_survive_an_overzealous_linter(installed: Project, tmp_path: Path) -> None:
