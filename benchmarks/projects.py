@@ -107,13 +107,14 @@ BENCH_SOCKETS = """\
 from config.asgi import application
 from config.routing import routes
 
-from bench.consumers import Broadcast, Echo
+from bench.consumers import Broadcast, Chat, Echo
 from django.urls import path
 
 # The router of config/routing.py holds this very list; its last entry matches everything.
 routes[:0] = [
     path("ws/bench/echo/", Echo.as_asgi()),
     path("ws/bench/broadcast/", Broadcast.as_asgi()),
+    path("ws/bench/chat/<slug:room>/", Chat.as_asgi()),
 ]
 """
 # In one process, since each would load Django anew. It prints where the static files are.

@@ -3,9 +3,10 @@
     python sockets.py PORT PATH COUNT WORK SECONDS
 
 WORK is `hold` (say nothing), `talk` (each says something every two seconds), `echo` (each
-says something as soon as it has its answer) or `broadcast` (one says something, all hear it,
-again and again). It writes a line of JSON when the sockets are open and one with what it
-measured, and closes them when its standard input ends.
+says something as soon as it has its answer), `broadcast` (one says something, all hear it,
+again and again) or `chat` (the same in the language of the emitted chat). It writes a line of
+JSON when the sockets are open and one with what it measured, and closes them when its
+standard input ends.
 
 The frames are made here, not by a library, so that a thousand clients cost little beside the
 server on the same machine.
@@ -23,13 +24,16 @@ from collections.abc import Callable
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """Return a frame of up to 125 bytes, masked with zeroes, which change nothing."""
+    assert len(payload) < 126
     return bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
 
 
 class Client(asyncio.Protocol):
-    """One socket. Frames from the server have up to 125 bytes too: it answers ours."""
+    """One socket. Frames from the server have up to 64 KiB."""
 
     transport: asyncio.Transport
+    # What a frame has in it to be counted: all, or messages of the chat.
+    wanted = b""
 
     def __init__(self, port: int, path: str) -> None:
         key = base64.b64encode(os.urandom(16)).decode()
@@ -58,16 +62,25 @@ class Client(asyncio.Protocol):
                 return
             self.buffer = rest
             self.open.set_result(None)
-        while len(self.buffer) >= 2 and len(self.buffer) >= 2 + self.buffer[1]:
-            opcode, end_of_frame = self.buffer[0] & 0x0F, 2 + self.buffer[1]
-            payload, self.buffer = self.buffer[2:end_of_frame], self.buffer[end_of_frame:]
-            if opcode == 0x1:
+        while len(self.buffer) >= 4 or (len(self.buffer) >= 2 and self.buffer[1] < 2):
+            start, size = 2, self.buffer[1]
+            if size == 126:
+                start, size = 4, int.from_bytes(self.buffer[2:4])
+            if len(self.buffer) < start + size:
+                return
+            opcode, payload = self.buffer[0] & 0x0F, self.buffer[start : start + size]
+            self.buffer = self.buffer[start + size :]
+            if opcode == 0x1 and self.wanted in payload:
                 self.heard(self)
             elif opcode == 0x9:
                 self.transport.write(frame(0xA, payload))
 
     def say(self) -> None:
-        self.transport.write(frame(0x1, b"x" * 32))
+        text = b"x" * 32
+        if self.wanted:
+            key = os.urandom(8).hex()
+            text = json.dumps({"type": "message", "key": key, "text": "x" * 32}).encode()
+        self.transport.write(frame(0x1, text))
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.open.done():
@@ -152,8 +165,10 @@ async def main() -> None:
         clients = await asyncio.gather(*(opened() for _ in range(int(count))))
     print(json.dumps({"open": len(clients)}), flush=True)
     talking = loop.create_task(talk(clients)) if work == "talk" else None
-    if work in ("echo", "broadcast"):
-        do = {"echo": echo, "broadcast": broadcast}[work]
+    if work in ("echo", "broadcast", "chat"):
+        if work == "chat":
+            Client.wanted = b'"type": "message"'
+        do = {"echo": echo, "broadcast": broadcast, "chat": broadcast}[work]
         print(json.dumps(await do(clients, float(seconds))), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     if talking:

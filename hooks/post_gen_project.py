@@ -10,10 +10,10 @@ from pathlib import Path
 
 answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
-# A folder whose condition is false is rendered under this name: a name may not be empty.
-not_chosen = Path(answers["project_slug"], "not_chosen_chat")
-if not_chosen.is_dir() and not not_chosen.is_symlink():
-    shutil.rmtree(not_chosen)
+# Folders whose condition is false are rendered under such names: a name may not be empty.
+for not_chosen in Path(answers["project_slug"]).glob("not_chosen*"):
+    if not_chosen.is_dir() and not not_chosen.is_symlink():
+        shutil.rmtree(not_chosen)
 
 environment = Path(".env")
 if not environment.exists() and not environment.is_symlink():

@@ -103,7 +103,7 @@ def prepared(
             if project.is_(database="postgresql"):
                 server: services.PostgreSQL = request.getfixturevalue("postgresql")
                 variables["DATABASE_URL"] = server.new_database()
-            if project.is_(realtime="channels"):
+            if not project.is_(realtime="none"):
                 variables["REDIS_URL"] = request.getfixturevalue("redis")
             prepare(project, **variables)
             cache[name] = project, variables

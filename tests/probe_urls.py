@@ -7,7 +7,9 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from importlib import import_module
 
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path
@@ -28,6 +30,13 @@ def request_facts(request: HttpRequest) -> JsonResponse:
             "request_id": request.headers.get("X-Request-ID"),
         }
     )
+
+
+def publish(request: HttpRequest, room: str, text: str) -> JsonResponse:
+    """Say something in a room of the chat, from a sync view."""
+    posting = import_module(f"{apps.get_app_config('chat').name}.posting")
+    author = get_user_model().objects.get(username="ada")
+    return JsonResponse({"id": posting.publish(room, author, text).pk})
 
 
 def query(request: HttpRequest) -> JsonResponse:
@@ -65,6 +74,7 @@ urlpatterns = [
     path("probe/slow/", slow),
     path("probe/facts/", request_facts),
     path("probe/query/", query),
+    path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),
     path("async/wait/", async_wait),
     path("async/query/", async_query),

@@ -123,12 +123,12 @@ def postgresql(folder: Path) -> Iterator[PostgreSQL]:
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[str]:
-    """Run a Redis server and yield its URL."""
+def redis(folder: Path, port: int = 0) -> Iterator[str]:
+    """Run a Redis server, on `port` if it has to be that one, and yield its URL."""
     program = shutil.which("redis-server")
     if not program:
         missing("Redis", "redis-server")
-    port = free_port()
+    port = port or free_port()
     server = subprocess.Popen(
         [program, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)],
         stdout=subprocess.DEVNULL,

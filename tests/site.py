@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 
 import httpx
 import psutil
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.project import Project
@@ -201,10 +202,11 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=seconds)
 
-    def assert_clean_log(self, but_for: str = "^$") -> None:
+    def assert_clean_log(self, but_for: str = "^$", restarted: bool = False) -> None:
         """Check that there is no warning, no error and no traceback in the log, but for lines
         that match the pattern `but_for`."""
-        log = self.log if self.process.poll() is None else AT_EXIT.sub("", self.log)
+        ended = restarted or self.process.poll() is not None
+        log = AT_EXIT.sub("", self.log) if ended else self.log
         wrong = [
             line
             for line in log.splitlines()
@@ -215,16 +217,24 @@ class Site:
                 or re.search(r'"level": ?"(warning|error|critical)"', line)
             )
         ]
-        assert not wrong, "\n".join(wrong)
+        assert not wrong, "\n".join(wrong[:20])
 
 
 @contextmanager
 def running(
-    project: Project, command: list[str], log_file: Path, start: str = "", **variables: str
+    project: Project,
+    command: list[str],
+    log_file: Path,
+    start: str = "",
+    port: int = 0,
+    **variables: str,
 ) -> Iterator[Site]:
-    """Start `command` in `project`, wait until it answers, and end it with all it started."""
-    port = free_port(3)
-    with log_file.open("wb") as log:
+    """Start `command` in `project`, wait until it answers, and end it with all it started.
+
+    It answers on `port`, if it has to be that one, and adds to the log of one that did before.
+    """
+    port = port or free_port(3)
+    with log_file.open("ab") as log:
         process = subprocess.Popen(
             command,
             cwd=project.path,
@@ -267,6 +277,29 @@ def running(
         for pid in site.family:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).kill()
+
+
+def say(socket: ClientConnection, text: str) -> None:
+    """Say something in the room of a socket of the chat."""
+    key = uuid.uuid4().hex
+    socket.send(json.dumps({"type": "message", "key": key, "text": text}))
+
+
+def next_frame(socket: ClientConnection, *types: str) -> dict[str, Any]:
+    """Return the next frame of one of these types."""
+    while True:
+        frame = json.loads(socket.recv(timeout=15))
+        if frame["type"] in types:
+            return frame
+
+
+def close_code(socket: ClientConnection) -> int | None:
+    """Return the code with which a socket is closed, None if its connection just ends."""
+    try:
+        while True:
+            socket.recv(timeout=15)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else None
 
 
 def cmdline(process: psutil.Process) -> list[str]:

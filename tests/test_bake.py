@@ -25,6 +25,7 @@ def expected_files(project: Project) -> set[str]:
     both = project.is_(interface="both")
     channels = project.is_(realtime="channels")
     pages, users, chat = f"{slug}/pages", f"{slug}/users", f"{slug}/chat"
+    notifications = f"{slug}/notifications"
     registration = f"{pages}/templates/registration"
     files = {
         ".editorconfig", ".env", ".env.example", ".gitignore", ".pre-commit-config.yaml",
@@ -65,11 +66,25 @@ def expected_files(project: Project) -> set[str]:
         files |= {
             "config/routing.py", f"{pages}/consumers.py", "tests/test_chat.py",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
-            f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/models.py", f"{chat}/urls.py",
-            f"{chat}/views.py",
+            f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",
+            f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",
+            f"{chat}/sessions.py", f"{chat}/sockets.py", f"{chat}/urls.py", f"{chat}/views.py",
             f"{chat}/migrations/__init__.py", f"{chat}/migrations/0001_initial.py",
             f"{chat}/static/chat/chat.css", f"{chat}/static/chat/chat.js",
             f"{chat}/templates/chat/room.html", f"{chat}/templates/chat/rooms.html",
+        }  # fmt: skip
+    if project.is_(realtime="sse"):
+        files |= {
+            "tests/test_notifications.py",
+            f"{notifications}/__init__.py", f"{notifications}/admin.py",
+            f"{notifications}/apps.py", f"{notifications}/forms.py", f"{notifications}/hints.py",
+            f"{notifications}/hub.py", f"{notifications}/models.py", f"{notifications}/sending.py",
+            f"{notifications}/streams.py", f"{notifications}/urls.py", f"{notifications}/views.py",
+            f"{notifications}/migrations/__init__.py",
+            f"{notifications}/migrations/0001_initial.py",
+            f"{notifications}/static/notifications/notifications.css",
+            f"{notifications}/static/notifications/notifications.js",
+            f"{notifications}/templates/notifications/list.html",
         }  # fmt: skip
     return files
 
@@ -151,8 +166,11 @@ def test_dependencies_are_those_of_the_answers(project: Project) -> None:
     wsgi = {"gunicorn"} if project.answers["interface"] in ("wsgi", "both") else set()
     asgi = {"asgiref", "uvicorn", "uvloop", "httptools", "websockets"}
     asgi = asgi if project.answers["interface"] in ("asgi", "both") else set()
-    channels = {"channels", "channels-redis", "redis"}
-    channels = channels if project.is_(realtime="channels") else set()
+    realtime = {
+        "none": set(),
+        "sse": {"redis"},
+        "channels": {"channels", "channels-redis", "redis"},
+    }[project.answers["realtime"]]
     database = {"psycopg"} if project.is_(database="postgresql") else set()
 
     assert names == {
@@ -162,7 +180,7 @@ def test_dependencies_are_those_of_the_answers(project: Project) -> None:
         "structlog",
         *wsgi,
         *asgi,
-        *channels,
+        *realtime,
         *database,
     }
     for line in metadata["project"]["dependencies"] + metadata["dependency-groups"]["dev"]:

@@ -68,6 +68,10 @@ DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
 {% if cookiecutter.__channels %}
 # Empty: channel layer and cache are in this process's memory, which no other process sees.
 REDIS_URL = env.str("REDIS_URL", "")
+{% elif cookiecutter.__sse %}
+# Empty: the cache is in this process's memory, and processes look into the database to see
+# what was sent in another.
+REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL = env.dj_email_url("EMAIL_URL", "smtp://localhost:25")
 EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
@@ -111,7 +115,7 @@ if not EMAIL["EMAIL_HOST"]:
         "EMAIL_URL does not name a mail server. Set it, for example to "
         "smtp+tls://user:password@host:587."
     )
-{% if cookiecutter.__channels %}
+{% if cookiecutter.__live %}
 if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
     stop("REDIS_URL does not name a Redis. Set it, for example to redis://host:6379/0.")
 {% endif %}

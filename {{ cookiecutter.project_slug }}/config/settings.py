@@ -38,6 +38,9 @@ INSTALLED_APPS = [
     "{{ cookiecutter.project_slug }}.chat",
     "channels",
 {% endif %}
+{% if cookiecutter.__sse %}
+    "{{ cookiecutter.project_slug }}.notifications",
+{% endif %}
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -134,6 +137,8 @@ DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 # https://docs.djangoproject.com/en/6.1/topics/cache/
 {% if cookiecutter.__channels %}
 # https://channels.readthedocs.io/en/stable/topics/channel_layers.html
+{% endif %}
+{% if cookiecutter.__live %}
 
 if environment.REDIS_URL:
     CACHES = {
@@ -144,6 +149,7 @@ if environment.REDIS_URL:
             "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
         }
     }
+{% if cookiecutter.__channels %}
     # Publish and subscribe: every process hears every message. Nothing is kept, so what
     # must not be lost goes to the database first.
     CHANNEL_LAYERS = {
@@ -152,9 +158,12 @@ if environment.REDIS_URL:
             "CONFIG": {"hosts": [environment.REDIS_URL]},
         }
     }
+{% endif %}
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+{% if cookiecutter.__channels %}
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+{% endif %}
 {% else %}
 
 # Each process has its own; name a shared one before you rely on it for more than speed.

@@ -13,4 +13,7 @@ urlpatterns = [
 {% if cookiecutter.__channels %}
     path("chat/", include("{{ cookiecutter.project_slug }}.chat.urls")),
 {% endif %}
+{% if cookiecutter.__sse %}
+    path("", include("{{ cookiecutter.project_slug }}.notifications.urls")),
+{% endif %}
 ]

@@ -13,7 +13,7 @@ os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
 {% if not cookiecutter.__postgresql %}
 os.environ["DATABASE_URL"] = "sqlite:///db.sqlite3"
 {% endif %}
-{% if cookiecutter.__channels %}
+{% if cookiecutter.__live %}
 os.environ["REDIS_URL"] = ""
 {% endif %}
 
@@ -24,4 +24,11 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A connection that a thread keeps would hold up the end of the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
+{% endif %}
+{% if cookiecutter.__sse %}
+
+# In memory, SQLite refuses a thread that meets another; in a file it waits, as it does in
+# production.
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
+    DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "db.sqlite3.test"}  # noqa: F405
 {% endif %}

@@ -1,12 +1,24 @@
 from django.contrib import admin
+from django.http import HttpRequest
 
-from .models import Message
+from .models import Message, Room
+
+
+@admin.register(Room)
+class RoomAdmin(admin.ModelAdmin):
+    list_display = ["name", "last_id"]
+    readonly_fields = ["last_id"]
+    search_fields = ["name"]
 
 
 @admin.register(Message)
 class MessageAdmin(admin.ModelAdmin):
     list_display = ["sent_at", "room", "author", "text"]
     list_filter = ["room"]
-    list_select_related = ["author"]
+    list_select_related = ["author", "room"]
     readonly_fields = ["sent_at"]
     search_fields = ["text"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Messages come in by posting.py, which keeps their order and tells of them."""
+        return False

@@ -5,9 +5,11 @@ from django.core import checks
 class ChatConfig(AppConfig):
     """Rooms in which people who are logged in talk to each other."""
 
-    name = "{{ cookiecutter.project_slug }}.chat"
+    name = "my_site.chat"
 
     def ready(self) -> None:
+        from . import sessions
         from .checks import check_channel_layer
 
         checks.register(check_channel_layer)
+        sessions.connect()

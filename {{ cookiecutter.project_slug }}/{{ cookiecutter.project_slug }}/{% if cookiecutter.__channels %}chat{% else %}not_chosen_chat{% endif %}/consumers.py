@@ -1,122 +1,140 @@
-import json
+import asyncio
 from typing import Any
+from urllib.parse import parse_qs
 
 import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import DatabaseError
-from redis.exceptions import RedisError
 
-from .models import Message
+from . import limits, posting, presence
+from .frames import (
+    TOO_MANY_SOCKETS,
+    Frame,
+    FrameError,
+    encode,
+    is_room_name,
+    parse,
+    parse_after,
+)
+from .hub import Hub, hub
+from .sockets import Socket
 
 logger = structlog.get_logger(__name__)
 
 
-class FrameError(Exception):
-    """A frame that makes no message; its text is for the person who sent it."""
-
-
-def parse(text: str | None) -> str:
-    """Return the message in a frame of the form {"type": "message", "text": "…"}.
-
-    Raises FrameError for anything else: a browser is only one of the things that can be at
-    the other end.
-    """
-    if text is None:
-        raise FrameError("This room takes text frames only.")
-    try:
-        frame = json.loads(text)
-    except (ValueError, RecursionError):
-        raise FrameError("That frame is not JSON.") from None
-    if not isinstance(frame, dict) or frame.get("type") != "message":
-        raise FrameError('A frame is an object with "type": "message".')
-    message = frame.get("text")
-    if not isinstance(message, str):
-        raise FrameError('A message has a "text", which is a string.')
-    message = message.strip()
-    if not message:
-        raise FrameError("That message is empty.")
-    if len(message) > Message.MAX_LENGTH:
-        raise FrameError(f"A message has {Message.MAX_LENGTH} characters at most.")
-    # JSON can spell both; PostgreSQL cannot store the one, nor UTF-8 the other.
-    if "\0" in message or any("\ud800" <= character <= "\udfff" for character in message):
-        raise FrameError("That message has a character that cannot be stored.")
-    return message
-
-
-def encode(event: dict[str, object]) -> str:
-    """Return the frame of an event."""
-    return json.dumps(event, ensure_ascii=False)
-
-
 class ChatConsumer(AsyncWebsocketConsumer):
-    """One browser in one room. config/routing.py has looked at its origin."""
+    """One browser in the chat. config/routing.py has looked at its origin.
 
-    # Empty for a handshake that was refused, whose end disconnect() sees as well.
-    group = ""
+    It has no channel of its own: the hub of this process hears for all of its sockets.
+    """
+
+    channel_layer_alias = None
+
+    # None for a handshake that was refused, whose end disconnect() sees as well.
+    socket: Socket | None = None
+    writer: asyncio.Task[None] | None = None
+    hub: Hub
 
     async def connect(self) -> None:
         self.user = self.scope["user"]
         self.room = self.scope["url_route"]["kwargs"]["room"]
-        too_long = len(self.room) > Message.ROOM_MAX_LENGTH
-        if not self.user.is_authenticated or too_long:
+        if not self.user.is_authenticated or not is_room_name(self.room):
             # Before accept() this refuses the handshake with 403.
             await self.close()
             return
-        self.group = f"chat.{self.room}"
-        await self.channel_layer.group_add(self.group, self.channel_name)
         await self.accept()
-        logger.info("chat entered", room=self.room, user_id=self.user.pk)
+        self.hub = hub()
+        key = self.scope["session"].session_key
+        self.socket = Socket(self.user.pk, key, self.send)
+        self.hub.add(self.socket)
+        self.writer = asyncio.create_task(self.write(self.socket))
+        query = parse_qs(self.scope["query_string"].decode("latin-1"))
+        try:
+            if await database_sync_to_async(self.too_many)():
+                await self.refuse_socket()
+                return
+            after = parse_after(query.get("after", [""])[-1])
+            await self.hub.enter(self.socket, self.room, after)
+            logger.info("chat entered", room=self.room, user_id=self.user.pk)
+        except DatabaseError:
+            logger.exception("chat not entered", room=self.room)
+            await self.close(1011)
+
+    def too_many(self) -> bool:
+        """Return whether this person has as many sockets open as one may."""
+        return presence.sockets_of(self.user.pk) >= limits.SOCKETS_PER_USER
+
+    async def refuse_socket(self) -> None:
+        """Say why, and close it."""
+        text = f"You can have {limits.SOCKETS_PER_USER} chats open at once: close one."
+        await self.reply("error", text=text, limit="sockets per user")
+        await self.close(TOO_MANY_SOCKETS, "sockets per user")
 
     async def disconnect(self, code: int) -> None:
-        if self.group:
-            await self.channel_layer.group_discard(self.group, self.channel_name)
+        if self.socket:
+            if self.writer:
+                self.writer.cancel()
+            await self.hub.remove(self.socket)
             logger.info("chat left", room=self.room, user_id=self.user.pk, code=code)
+
+    async def write(self, socket: Socket) -> None:
+        """Send what the hub offers, until the browser is gone or the session has ended."""
+        try:
+            code = await socket.write()
+            await self.close(code)
+        except OSError:
+            # The browser is gone; disconnect() follows.
+            pass
 
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None
     ) -> None:
-        """Store a message, then tell everybody in the room, this browser as well."""
+        """Do what a frame asks for, or answer why not."""
+        if not self.socket or self.socket.closing:
+            return
+        frame = Frame("unfit")
         try:
-            text = parse(text_data)
+            frame = parse(text_data, self.room)
+            await self.do(self.socket, frame)
         except FrameError as error:
-            await self.reply({"type": "error", "text": str(error)})
-            return
-        try:
-            event = await self.store(text)
+            details = {"limit": error.limit, "key": error.key or frame.key}
+            given = {name: value for name, value in details.items() if value}
+            await self.reply("error", text=str(error), **given)
         except DatabaseError:
-            logger.exception("chat message not stored", room=self.room)
-            await self.reply({"type": "error", "text": "That message was not stored."})
-            return
-        try:
-            await self.broadcast({"type": "chat.message", "frame": encode(event)})
-        except (OSError, RedisError):
-            logger.exception("chat message not passed on", room=self.room)
-            await self.reply({"type": "error", "text": "Stored, but not passed on."})
+            logger.exception("chat frame not done", type=frame.type, room=frame.room)
+            await self.reply("error", text="That did not work.", key=frame.key, again=True)
 
-    async def broadcast(self, message: dict[str, Any]) -> None:
-        """Send to the room's group. A Redis that was restarted answers the second time."""
-        try:
-            await self.channel_layer.group_send(self.group, message)
-        except (OSError, RedisError):
-            await self.channel_layer.group_send(self.group, message)
+    async def do(self, socket: Socket, frame: Frame) -> None:
+        """Do what a frame asks for. Raises FrameError if that breaks a limit."""
+        match frame.type:
+            case "message":
+                if frame.room not in socket.places:
+                    raise FrameError("Enter a room before you speak in it.")
+                message, event = await database_sync_to_async(posting.store)(
+                    frame.room, self.user, frame.text, frame.key, limited=True
+                )
+                await self.reply("stored", key=frame.key, id=message.pk)
+                if event:
+                    # Here it needs no channel layer.
+                    await self.hub.hear(event)
+                    await posting.tell(posting.group_of(frame.room), event)
+            case "enter":
+                known = frame.room in socket.places
+                if not known and len(socket.places) >= limits.ROOMS_PER_SOCKET:
+                    raise FrameError(
+                        f"One socket hears {limits.ROOMS_PER_SOCKET} rooms at most.",
+                        "rooms per socket",
+                    )
+                await self.hub.enter(socket, frame.room, frame.after)
+            case "leave":
+                if frame.room == self.room:
+                    raise FrameError("Close the socket to leave the room of its path.")
+                if frame.room in socket.places:
+                    await self.hub.leave(socket, frame.room)
+            case "ping":
+                await self.reply("pong")
 
-    async def dispatch(self, message: dict[str, Any]) -> None:
-        """Pass on what was sent to the room's group, by this process or another."""
-        # Channels goes to a thread before each handler, to look after connections to the
-        # database: once for every browser in the room. This one needs none.
-        if message["type"] == "chat.message":
-            await self.send(text_data=message["frame"])
-        else:
-            await super().dispatch(message)
-
-    async def reply(self, event: dict[str, object]) -> None:
+    async def reply(self, type_: str, **fields: Any) -> None:
         """Send this browser a frame."""
-        await self.send(text_data=encode(event))
-
-    @database_sync_to_async
-    def store(self, text: str) -> dict[str, object]:
-        """Store a message and return the event that tells of it."""
-        message = Message(room=self.room, author=self.user, text=text)
-        message.save()
-        return message.as_event()
+        await self.send(text_data=encode(type_, **fields))

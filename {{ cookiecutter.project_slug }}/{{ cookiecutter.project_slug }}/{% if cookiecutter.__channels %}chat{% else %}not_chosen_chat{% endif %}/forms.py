@@ -1,6 +1,6 @@
 from django import forms
 
-from .models import Message
+from .models import Room
 
 
 class RoomForm(forms.Form):
@@ -8,6 +8,6 @@ class RoomForm(forms.Form):
 
     room = forms.SlugField(
         label="Room",
-        max_length=Message.ROOM_MAX_LENGTH,
+        max_length=Room.NAME_MAX_LENGTH,
         help_text="Letters, digits, hyphens and underscores.",
     )

@@ -2,30 +2,62 @@ from django.conf import settings
 from django.db import models
 
 
+class Room(models.Model):
+    """A place to talk. It exists from the first time that somebody enters it."""
+
+    NAME_MAX_LENGTH = 50
+
+    name = models.SlugField(max_length=NAME_MAX_LENGTH, unique=True)
+    # Of the newest message, 0 for none. Whoever adds a message holds this row until it is
+    # committed (posting.py), so that the ids of a room are seen in their order.
+    last_id = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Message(models.Model):
     """What somebody said in a room. Its id is its place in the room's order."""
 
     MAX_LENGTH = 2000
-    ROOM_MAX_LENGTH = 50
 
-    room = models.SlugField(max_length=ROOM_MAX_LENGTH, db_index=False)
-    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, db_index=False)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False
+    )
+    # The sender's own name of it: sent again, it is stored once.
+    key = models.CharField(max_length=64)
     text = models.TextField(max_length=MAX_LENGTH)
     sent_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["pk"]
-        indexes = [models.Index(fields=["room", "id"], name="chat_room_order")]
+        constraints = [
+            models.UniqueConstraint(fields=["author", "key"], name="chat_sent_once"),
+        ]
+        indexes = [
+            models.Index(fields=["room", "id"], name="chat_room_order"),
+            models.Index(fields=["author", "id"], name="chat_author_order"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.author} in {self.room}: {self.text[:50]}"
 
-    def as_event(self) -> dict[str, object]:
-        """Return the frame that tells a browser of this message."""
-        return {
-            "type": "message",
-            "id": self.pk,
-            "author": self.author.get_username(),
-            "text": self.text,
-            "sent_at": self.sent_at.isoformat(),
-        }
+
+class Presence(models.Model):
+    """One socket in one room. Its process renews `seen_at`; see presence.py."""
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, db_index=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    socket = models.CharField(max_length=32)
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "presence"
+        constraints = [
+            models.UniqueConstraint(fields=["room", "socket"], name="chat_socket_in_room"),
+        ]
+        indexes = [models.Index(fields=["seen_at"], name="chat_seen_at")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.room}"

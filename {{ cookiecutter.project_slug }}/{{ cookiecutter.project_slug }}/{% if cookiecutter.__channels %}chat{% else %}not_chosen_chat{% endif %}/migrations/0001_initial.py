@@ -12,6 +12,62 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="Room",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("name", models.SlugField(unique=True)),
+                ("last_id", models.BigIntegerField(default=0)),
+            ],
+        ),
+        migrations.CreateModel(
+            name="Presence",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True,
+                        primary_key=True,
+                        serialize=False,
+                        verbose_name="ID",
+                    ),
+                ),
+                ("socket", models.CharField(max_length=32)),
+                ("seen_at", models.DateTimeField()),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "room",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="chat.room",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name_plural": "presence",
+                "indexes": [models.Index(fields=["seen_at"], name="chat_seen_at")],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("room", "socket"), name="chat_socket_in_room"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="Message",
             fields=[
                 (
@@ -23,20 +79,35 @@ class Migration(migrations.Migration):
                         verbose_name="ID",
                     ),
                 ),
-                ("room", models.SlugField(db_index=False)),
+                ("key", models.CharField(max_length=64)),
                 ("text", models.TextField(max_length=2000)),
                 ("sent_at", models.DateTimeField(auto_now_add=True)),
                 (
                     "author",
                     models.ForeignKey(
+                        db_index=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "room",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        to="chat.room",
                     ),
                 ),
             ],
             options={
                 "ordering": ["pk"],
-                "indexes": [models.Index(fields=["room", "id"], name="chat_room_order")],
+                "indexes": [
+                    models.Index(fields=["room", "id"], name="chat_room_order"),
+                    models.Index(fields=["author", "id"], name="chat_author_order"),
+                ],
+                "constraints": [
+                    models.UniqueConstraint(fields=("author", "key"), name="chat_sent_once")
+                ],
             },
         ),
     ]

@@ -1,0 +1,302 @@
+"""The emitted pages in a real browser, against the production servers.
+
+Two people in two browsers talk, are cut off, come back and log out; every page is looked at
+for errors in the console, for what its policy refused, and for faults of accessibility.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.combinations import VALID, name_of
+from tests.conftest import Prepare
+from tests.services import free_port, missing, redis
+from tests.site import COMMANDS, STARTS, Site, running
+from tests.test_serve import path_with_only
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 800}
+# The console tells of a request that found nobody while the server restarts.
+AWAY = re.compile(r"WebSocket connection to|Failed to load resource|net::ERR_|502")
+
+expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not program:
+        missing("Chromium", "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """Somebody with a browser of their own, and what its console said."""
+
+    def __init__(self, browser: Browser, site: Site, **options: object) -> None:
+        self.site = site
+        self.complaints: list[str] = []
+        self.context: BrowserContext = browser.new_context(base_url=site.origin, **options)  # type: ignore[arg-type]
+        self.page: Page = self.context.new_page()
+        self.page.on("console", self.note)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self.look_at)
+
+    def note(self, message: object) -> None:
+        if message.type in ("error", "warning"):  # type: ignore[attr-defined]
+            self.complaints.append(message.text)  # type: ignore[attr-defined]
+
+    def look_at(self, request: object) -> None:
+        address = request.url  # type: ignore[attr-defined]
+        if not re.match(rf"(http|ws)://localhost:{self.site.port}/|data:|blob:", address):
+            self.complaints.append(f"asks another site: {address}")
+
+    def log_in(self, user: str) -> None:
+        self.page.goto("/accounts/login/")
+        self.page.get_by_label("Username").fill(user)
+        self.page.get_by_label("Password").fill(f"password-of-{user}")
+        self.page.get_by_role("button", name="Log in").click()
+        expect(self.page.get_by_role("button", name=f"Log out {user}")).to_be_visible()
+
+    def assert_quiet(self, but_for: re.Pattern[str] | None = None) -> None:
+        """Check that the console had nothing to say, but for what matches `but_for`."""
+        wrong = [one for one in self.complaints if not (but_for and but_for.search(one))]
+        assert not wrong, "\n".join(wrong)
+        self.complaints.clear()
+
+    def assert_accessible(self) -> None:
+        """Check that axe-core finds no serious or critical fault, and nothing sticks out."""
+        found = Axe().run(self.page, options={"resultTypes": ["violations"]})
+        serious = [
+            f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}"
+            for one in found.response["violations"]
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert not serious, f"{self.page.url}\n" + "\n".join(serious)
+        width = self.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert width <= 0, f"{self.page.url} is {width} px wider than the screen"
+
+
+class House:
+    """A site, and how to start it again where it was."""
+
+    def __init__(self, sites: list[Site], restart: object) -> None:
+        self.sites = sites
+        self.restart = restart
+
+    @property
+    def site(self) -> Site:
+        return self.sites[-1]
+
+
+WAYS = [(answers, STARTS[answers["interface"]][-1]) for answers in VALID]
+
+
+@pytest.fixture(
+    scope="module",
+    params=WAYS,
+    ids=[f"{name_of(answers)}-{start}-pages" for answers, start in WAYS],
+)
+def house(
+    request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """Each combination in turn, as `just serve` starts it; `both` behind Caddy."""
+    answers, start = request.param
+    project, variables = prepared(answers)
+    folder = tmp_path_factory.mktemp("browser")
+    if project.is_(interface="both"):
+        start = "caddy"
+        path = path_with_only([start], folder / "bin")
+        variables = variables | {"PATH": f"{project.bin}:{path}"}
+    port = free_port(3)
+    with ExitStack() as stack:
+        if not project.is_(realtime="none"):
+            variables = variables | {"REDIS_URL": stack.enter_context(redis(folder))}
+        server = stack.enter_context(ExitStack())
+        sites: list[Site] = []
+
+        def restart() -> None:
+            if sites:
+                sites[-1].stop()
+            server.close()
+            site = running(project, COMMANDS[start], folder / "log", start, port, **variables)
+            sites.append(server.enter_context(site))
+
+        restart()
+        yield House(sites, restart)
+
+
+def pages_of(site: Site) -> list[str]:
+    """Return the addresses of the emitted pages, for somebody who is logged in."""
+    realtime = {
+        "none": [],
+        "channels": ["/chat/", "/chat/lobby/"],
+        "sse": ["/notifications/"],
+    }[site.project.answers["realtime"]]
+    return ["/", "/accounts/password_change/", "/no/such/page/", *realtime]
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("screen", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_pages_are_accessible_and_their_console_is_silent(
+    house: House, browser: Browser, screen: dict[str, int], colours: str
+) -> None:
+    visitor = Visitor(browser, house.site, viewport=screen, color_scheme=colours)
+    for address in ("/", "/accounts/login/", "/accounts/password_reset/"):
+        visitor.page.goto(address)
+        visitor.assert_accessible()
+    visitor.log_in("ada")
+    for address in pages_of(house.site):
+        visitor.page.goto(address)
+        visitor.page.wait_for_timeout(300)
+        visitor.assert_accessible()
+        skipped = address.startswith("/no/such")
+        visitor.assert_quiet(re.compile("404") if skipped else None)
+    visitor.context.close()
+
+
+def chats(house: House) -> bool:
+    """Return whether the site has a chat; where it has none, its address says so."""
+    if house.site.project.is_(realtime="channels"):
+        return True
+    assert house.site.get("/chat/").status_code == 404
+    return False
+
+
+@pytest.fixture
+def ada_and_bob(house: House, browser: Browser) -> Iterator[tuple[Visitor, Visitor]]:
+    """Two people who are logged in, each with a browser."""
+    ada, bob = Visitor(browser, house.site), Visitor(browser, house.site)
+    ada.log_in("ada")
+    bob.log_in("bob")
+    yield ada, bob
+    for one in (ada, bob):
+        one.context.close()
+
+
+def say(visitor: Visitor, text: str) -> None:
+    visitor.page.get_by_label("Message", exact=True).fill(text)
+    visitor.page.keyboard.press("Enter")
+
+
+def texts(visitor: Visitor) -> list[str]:
+    """Return what is shown in the log of a room."""
+    return visitor.page.locator("#log li span").all_text_contents()
+
+
+def test_two_people_chat_through_a_restart_and_offline_and_log_out(
+    house: House, ada_and_bob: tuple[Visitor, Visitor]
+) -> None:
+    if not chats(house):
+        return
+    ada, bob = ada_and_bob
+    state = {one: one.page.locator("#state") for one in ada_and_bob}
+    for one in ada_and_bob:
+        one.page.goto("/chat/cinema/")
+        expect(state[one]).to_have_text("live")
+    for one in ada_and_bob:
+        expect(one.page.locator("#people")).to_have_text("Here now: ada, bob")
+
+    say(ada, "<b>Hello</b> Bob 👋")
+    say(bob, "Hello Ada")
+    for one in ada_and_bob:
+        expect(one.page.locator("#log li")).to_have_count(2)
+    for one in ada_and_bob:
+        one.assert_quiet()
+
+    # A restart in the middle of it: both pages say so, nothing is lost, both come back.
+    seen = {one: one.page.evaluate(WATCH_STATE) for one in ada_and_bob}
+    assert set(seen.values()) == {"watching"}
+    say(ada, "before")
+    house.restart()  # type: ignore[operator]
+    say(bob, "after")
+    for one in ada_and_bob:
+        expect(state[one]).to_have_text("live")
+        expect(one.page.locator("#log li")).to_have_count(4)
+        assert "connecting" in one.page.evaluate("window.statesSeen")
+        one.assert_quiet(AWAY)
+
+    # Typed offline, sent when back; even when the page is loaded again in between.
+    ada.context.set_offline(True)
+    expect(state[ada]).to_have_attribute("data-state", re.compile("offline|connecting"))
+    for number in (1, 2, 3):
+        say(ada, f"offline {number}")
+    expect(ada.page.locator("#pending li")).to_have_count(3)
+    say(bob, "meanwhile")
+    ada.context.set_offline(False)
+    ada.page.reload()
+    expect(ada.page.locator("#pending li")).to_have_count(0)
+    for one in ada_and_bob:
+        expect(one.page.locator("#log li")).to_have_count(8)
+    assert texts(ada) == texts(bob)
+    assert [text for text in texts(bob) if "offline" in text] == [
+        "offline 1", "offline 2", "offline 3",
+    ]  # fmt: skip
+    assert len(set(texts(bob))) == 8
+
+    # Faster than one may: it arrives all the same, once each and in order.
+    for number in range(12):
+        say(bob, f"quick {number}")
+    expect(ada.page.locator("#log li")).to_have_count(20)
+    assert texts(ada)[8:] == [f"quick {number}" for number in range(12)]
+
+    # Who logs out in another tab hears no more.
+    tab = ada.context.new_page()
+    tab.goto("/")
+    tab.get_by_role("button", name="Log out ada").click()
+    expect(state[ada]).to_have_attribute("data-state", "ended")
+    expect(ada.page.get_by_role("link", name="Log in").last).to_be_visible()
+    expect(bob.page.locator("#people")).to_have_text("Here now: bob")
+    say(bob, "secret")
+    expect(bob.page.locator("#log li")).to_have_count(21)
+    expect(ada.page.locator("#log li")).to_have_count(20)
+    for one in ada_and_bob:
+        one.assert_quiet(AWAY)
+
+
+WATCH_STATE = """() => {
+  const state = document.getElementById("state");
+  window.statesSeen = [];
+  new MutationObserver(() => window.statesSeen.push(state.dataset.state)).observe(
+    state, { attributes: true }
+  );
+  return "watching";
+}"""
+
+
+def test_home_page_shows_what_answers(house: House, browser: Browser) -> None:
+    visitor = Visitor(browser, house.site)
+    visitor.page.goto("/")
+
+    if house.site.project.is_(realtime="channels"):
+        expect(visitor.page.locator("#websocket")).to_contain_text("live, ASGI")
+    if house.site.project.is_(interface="both"):
+        expect(visitor.page.locator("#async-status")).to_contain_text("ASGI, uvicorn")
+    expect(visitor.page.locator("#interface")).to_have_text(
+        "ASGI" if house.site.project.is_(interface="asgi") else "WSGI"
+    )
+    visitor.assert_quiet()
+    visitor.context.close()
+
+
+def test_log_of_the_server_is_clean(house: House) -> None:
+    house.site.assert_clean_log(restarted=True)

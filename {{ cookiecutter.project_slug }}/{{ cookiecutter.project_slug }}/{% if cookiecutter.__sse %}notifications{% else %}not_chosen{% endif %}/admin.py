@@ -1,0 +1,19 @@
+from django.contrib import admin
+from django.http import HttpRequest
+
+from .models import Notification
+
+
+@admin.register(Notification)
+class NotificationAdmin(admin.ModelAdmin):
+    """For looking at them and deleting them; they are sent with sending.notify()."""
+
+    list_display = ["created_at", "user", "text", "url"]
+    list_select_related = ["user"]
+    search_fields = ["text", "user__username"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False

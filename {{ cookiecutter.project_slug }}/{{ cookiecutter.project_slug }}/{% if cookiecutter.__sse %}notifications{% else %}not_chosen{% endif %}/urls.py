@@ -1,0 +1,12 @@
+from django.urls import path
+
+from . import views
+
+app_name = "notifications"
+urlpatterns = [
+    path("notifications/", views.notifications, name="list"),
+{% if cookiecutter.__both %}
+    # One of ASGI_PATHS in config/proxy.py.
+{% endif %}
+    path("events/", views.events, name="events"),
+]
