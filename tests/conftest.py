@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("tests.site")
 from tests import services
 from tests.combinations import TEMPLATE, VALID, Answers, name_of
 from tests.project import PRODUCTION, Project
-from tests.site import prepare
+from tests.site import prepare, probes_of
 
 type Bake = Callable[..., Project]
 type Prepare = Callable[[Answers], tuple[Project, dict[str, str]]]
@@ -93,6 +93,7 @@ def prepared(
             project = install(**answers)
             variables = PRODUCTION | {
                 "DJANGO_SETTINGS_MODULE": "probe_settings",
+                "PYTHONPATH": str(probes_of(project)),
                 "DJANGO_HTTPS": "false",
                 "WEB_CONCURRENCY": "2",
                 # What is deprecated, forgotten or ambiguous is an error in the application.

@@ -40,6 +40,9 @@ STARTS = {
 PROBE_SETTINGS = 'from config.settings import *\n\nROOT_URLCONF = "probe_urls"\n'
 PROBE_URLS = Path(__file__).with_name("probe_urls.py")
 
+# What stands in the log of a site of which a part was killed or restarted.
+RESTARTED = r"died|[Cc]onnection (closed|refused|reset)|upstream|reverse_proxy|aborting"
+
 # At its very end the interpreter finds what it closes itself: a thread's database connection,
 # which is kept for its next request, and gunicorn's heartbeat files.
 AT_EXIT = re.compile(
@@ -47,10 +50,16 @@ AT_EXIT = re.compile(
 )
 
 
+def probes_of(project: Project) -> Path:
+    """Return the folder for modules of these tests: in PYTHONPATH, and no part of the project."""
+    return project.path / ".venv" / "probes"
+
+
 def prepare(project: Project, **variables: str) -> None:
     """Do what a release does: probes in place, database migrated, static files collected."""
-    (project.path / "probe_settings.py").write_text(PROBE_SETTINGS)
-    shutil.copy(PROBE_URLS, project.path)
+    probes_of(project).mkdir(exist_ok=True)
+    (probes_of(project) / "probe_settings.py").write_text(PROBE_SETTINGS)
+    shutil.copy(PROBE_URLS, probes_of(project))
     project.must("python", "manage.py", "migrate", "--no-input", **variables)
     project.must("python", "manage.py", "collectstatic", "--no-input", **variables)
     project.must(

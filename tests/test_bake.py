@@ -49,7 +49,7 @@ def expected_files(project: Project) -> set[str]:
         f"{registration}/password_reset_form.html",
         "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
         "tests/test_edge.py", "tests/test_environment.py", "tests/test_health.py",
-        "tests/test_pages.py",
+        "tests/test_pages.py", "tests/test_static_files.py",
     }  # fmt: skip
     if wsgi:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py"}
@@ -62,9 +62,12 @@ def expected_files(project: Project) -> set[str]:
         files |= {"config/proxy.py", "config/serve.py"}
     if both or channels:
         files |= {f"{pages}/static/pages/home.js"}
+    if not project.is_(realtime="none"):
+        files |= {f"{users}/sessions.py"}
     if channels:
         files |= {
-            "config/routing.py", f"{pages}/consumers.py", "tests/test_chat.py",
+            "config/routing.py", "config/websocket.py", "tests/test_chat.py",
+            f"{pages}/consumers.py",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
             f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",
             f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",

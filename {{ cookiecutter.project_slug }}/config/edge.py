@@ -176,7 +176,13 @@ class WSGIEdge:
             return start_response(status, headers, exc_info)
 
         # Returned as it is: servers send a wsgi.file_wrapper without copying.
-        return self.application(environ, send_start)
+        body = self.application(environ, send_start)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            # Django leaves it to the server to drop the body, and gunicorn warns of it.
+            if close := getattr(body, "close", None):
+                close()
+            return []
+        return body
 
 
 @functools.cache

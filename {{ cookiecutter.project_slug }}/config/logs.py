@@ -1,6 +1,6 @@
 """Logs, one event a line on standard output: JSON in production, coloured in development.
 
-The same configuration serves Django, gunicorn and uvicorn, so that their lines look alike.
+The same configuration serves Django and what runs it, so that their lines look alike.
 """
 
 import logging

@@ -31,7 +31,7 @@ TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 # Application definition
 
 INSTALLED_APPS = [
-    # Before django.contrib.admin, whose log-in and password pages they replace.
+    # Before django.contrib.admin, whose password pages they replace.
     "{{ cookiecutter.project_slug }}.users",
     "{{ cookiecutter.project_slug }}.pages",
 {% if cookiecutter.__channels %}
@@ -155,7 +155,10 @@ if environment.REDIS_URL:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [environment.REDIS_URL]},
+            "CONFIG": {
+                # Seconds between looks whether a silent connection still is one.
+                "hosts": [{"address": environment.REDIS_URL, "health_check_interval": 15}],
+            },
         }
     }
 {% endif %}

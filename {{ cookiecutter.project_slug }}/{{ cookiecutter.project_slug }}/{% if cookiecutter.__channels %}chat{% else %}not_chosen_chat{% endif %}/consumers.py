@@ -1,4 +1,7 @@
 import asyncio
+import time
+from collections import deque
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -7,7 +10,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import DatabaseError
 
-from . import limits, posting, presence
+from . import limits, posting
 from .frames import (
     TOO_MANY_SOCKETS,
     Frame,
@@ -17,7 +20,7 @@ from .frames import (
     parse,
     parse_after,
 )
-from .hub import Hub, hub
+from .hub import Hub, here
 from .sockets import Socket
 
 logger = structlog.get_logger(__name__)
@@ -29,63 +32,78 @@ class ChatConsumer(AsyncWebsocketConsumer):
     It has no channel of its own: the hub of this process hears for all of its sockets.
     """
 
+    # get_channel_layer(None) is None, and then Channels makes no channel for the socket.
     channel_layer_alias = None
 
-    # None for a handshake that was refused, whose end disconnect() sees as well.
+    hub: Hub
+    # None for a handshake that was refused, and when all is over.
     socket: Socket | None = None
     writer: asyncio.Task[None] | None = None
-    hub: Hub
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one socket. Whatever ends it, nothing of it is left.
+
+        Channels calls disconnect() only if it gets as far as to hear of the end: not if the
+        browser goes away while something is sent to it.
+        """
+        try:
+            with suppress(OSError):
+                await super().__call__(scope, receive, send)
+        finally:
+            await self.let_go()
 
     async def connect(self) -> None:
         self.user = self.scope["user"]
         self.room = self.scope["url_route"]["kwargs"]["room"]
-        if not self.user.is_authenticated or not is_room_name(self.room):
+        if not is_room_name(self.room) or not limits.may_enter(self.user, self.room):
             # Before accept() this refuses the handshake with 403.
             await self.close()
             return
         await self.accept()
-        self.hub = hub()
+        self.frames: deque[float] = deque(maxlen=limits.FRAMES_PER_SECOND)
+        self.hub = here()
         key = self.scope["session"].session_key
         self.socket = Socket(self.user.pk, key, self.send)
-        self.hub.add(self.socket)
-        self.writer = asyncio.create_task(self.write(self.socket))
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
+        after = parse_after(query.get("after", [""])[-1])
         try:
-            if await database_sync_to_async(self.too_many)():
-                await self.refuse_socket()
-                return
-            after = parse_after(query.get("after", [""])[-1])
-            await self.hub.enter(self.socket, self.room, after)
-            logger.info("chat entered", room=self.room, user_id=self.user.pk)
+            await self.hub.arrive(self.socket, self.room, after)
+        except FrameError as error:
+            await self.reply("error", text=str(error), limit=error.limit)
+            await self.close(TOO_MANY_SOCKETS, error.limit)
+            return
         except DatabaseError:
             logger.exception("chat not entered", room=self.room)
             await self.close(1011)
-
-    def too_many(self) -> bool:
-        """Return whether this person has as many sockets open as one may."""
-        return presence.sockets_of(self.user.pk) >= limits.SOCKETS_PER_USER
-
-    async def refuse_socket(self) -> None:
-        """Say why, and close it."""
-        text = f"You can have {limits.SOCKETS_PER_USER} chats open at once: close one."
-        await self.reply("error", text=text, limit="sockets per user")
-        await self.close(TOO_MANY_SOCKETS, "sockets per user")
+            return
+        self.writer = asyncio.create_task(self.write(self.socket))
+        logger.info("chat entered", room=self.room, user_id=self.user.pk)
 
     async def disconnect(self, code: int) -> None:
-        if self.socket:
-            if self.writer:
-                self.writer.cancel()
-            await self.hub.remove(self.socket)
+        if self.writer:
             logger.info("chat left", room=self.room, user_id=self.user.pk, code=code)
+
+    async def let_go(self) -> None:
+        """Have the hub forget this socket."""
+        if self.writer:
+            self.writer.cancel()
+        if self.socket:
+            socket, self.socket = self.socket, None
+            await self.hub.remove(socket)
 
     async def write(self, socket: Socket) -> None:
         """Send what the hub offers, until the browser is gone or the session has ended."""
+        code = 1011
         try:
             code = await socket.write()
-            await self.close(code)
         except OSError:
-            # The browser is gone; disconnect() follows.
-            pass
+            # The browser is gone; the end of the socket follows.
+            return
+        except Exception:
+            logger.exception("chat not written", room=self.room)
+        # It may be gone, or closed already.
+        with suppress(OSError, RuntimeError):
+            await self.close(code)
 
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None
@@ -95,6 +113,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         frame = Frame("unfit")
         try:
+            self.count_frame()
             frame = parse(text_data, self.room)
             await self.do(self.socket, frame)
         except FrameError as error:
@@ -105,6 +124,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
             logger.exception("chat frame not done", type=frame.type, room=frame.room)
             await self.reply("error", text="That did not work.", key=frame.key, again=True)
 
+    def count_frame(self) -> None:
+        """Raise FrameError if this socket asks for too much this second."""
+        now = time.monotonic()
+        if len(self.frames) == self.frames.maxlen and now - self.frames[0] < 1:
+            raise FrameError(
+                f"A socket can send {limits.FRAMES_PER_SECOND} frames a second.",
+                "frames per second",
+            )
+        self.frames.append(now)
+
     async def do(self, socket: Socket, frame: Frame) -> None:
         """Do what a frame asks for. Raises FrameError if that breaks a limit."""
         match frame.type:
@@ -114,12 +143,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 message, event = await database_sync_to_async(posting.store)(
                     frame.room, self.user, frame.text, frame.key, limited=True
                 )
-                await self.reply("stored", key=frame.key, id=message.pk)
                 if event:
                     # Here it needs no channel layer.
                     await self.hub.hear(event)
+                await self.reply("stored", key=frame.key, id=message.pk)
+                if event:
                     await posting.tell(posting.group_of(frame.room), event)
             case "enter":
+                if not limits.may_enter(self.user, frame.room):
+                    raise FrameError("You may not enter that room.")
                 known = frame.room in socket.places
                 if not known and len(socket.places) >= limits.ROOMS_PER_SOCKET:
                     raise FrameError(
@@ -136,5 +168,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 await self.reply("pong")
 
     async def reply(self, type_: str, **fields: Any) -> None:
-        """Send this browser a frame."""
-        await self.send(text_data=encode(type_, **fields))
+        """Send this browser a frame, if it is still there."""
+        # If not, what it asked for is done all the same, and others are told of it.
+        with suppress(OSError):
+            await self.send(text_data=encode(type_, **fields))

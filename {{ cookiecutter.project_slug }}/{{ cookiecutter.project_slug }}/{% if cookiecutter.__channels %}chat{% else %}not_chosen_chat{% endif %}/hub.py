@@ -8,8 +8,7 @@ or away, and what another process stores arrives without Redis as well, a little
 """
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -19,9 +18,10 @@ from channels.layers import get_channel_layer
 from django.db import DatabaseError
 from redis.exceptions import RedisError
 
-from . import posting, presence, sessions
-from .frames import SESSION_ENDED, encode
-from .models import Room
+from {{ cookiecutter.project_slug }}.users.sessions import user_of
+
+from . import limits, posting, presence, sessions
+from .frames import SESSION_ENDED, FrameError, encode
 from .sockets import CHUNK, Place, Socket
 
 logger = structlog.get_logger(__name__)
@@ -32,8 +32,6 @@ TICK = 1
 LOOK = 3
 RENEW = presence.LASTS / 3
 CHECK = 60
-# Sessions to look at in one go.
-CHECKS = 50
 # Channel layers may forget a group after a day.
 JOIN_AGAIN = 3600
 
@@ -45,12 +43,12 @@ class LocalRoom:
         self.sockets: set[Socket] = set()
         self.last = last
         self.joined_at: float | None = None
-        # The list of people may have changed, here or in another process.
-        self.changed_here = self.changed = True
+        # The list of people may have changed; others have to be told of it.
+        self.changed = self.changed_here = True
 
 
 class Hub:
-    """The ears of one process, while it has sockets."""
+    """The ears of one process, from its first socket on."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -58,38 +56,56 @@ class Hub:
         self.rooms: dict[str, LocalRoom] = {}
         self.sockets: set[Socket] = set()
         self.channel = ""
-        self.joining = asyncio.Lock()
-        self.tasks: list[asyncio.Task[None]] = []
         # By the clock of the event loop.
         self.looked_at = self.renewed_at = self.loop.time()
-
-    # Sockets come and go
-
-    def add(self, socket: Socket) -> None:
-        """Take a socket that was opened. The first one starts this hub."""
-        if not self.tasks:
-            self.begin(self.keep())
-        self.sockets.add(socket)
+        self.joined_at: float | None = None
+        self.resting_until = 0.0
+        self.tasks: set[asyncio.Task[None]] = set()
+        # Apart: a layer that hangs must not keep anybody from looking into the database.
+        self.begin(self.again_and_again(self.look_around))
+        self.begin(self.again_and_again(self.speak_with_layer))
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in the background, in no socket's context: its request's id is not
         that of all others."""
-        self.tasks.append(self.loop.create_task(work, context=Context()))
+        self.tasks.add(self.loop.create_task(work, context=Context()))
+
+    async def again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work every TICK, whatever became of it the last time."""
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                await work()
+            except Exception:
+                logger.exception("chat tries again")
+
+    # Sockets come and go
+
+    async def arrive(self, socket: Socket, room: str, after: int | None) -> None:
+        """Take a new socket, which hears its first room. Raises FrameError if its user has
+        too many."""
+        self.sockets.add(socket)
+        seat = (room, socket.user_id, socket.name)
+        if not await database_sync_to_async(presence.arrive)(seat):
+            raise FrameError(
+                f"You can have {limits.SOCKETS_PER_USER} chats open at once: close one.",
+                "sockets per user",
+            )
+        self.place(socket, room, *await database_sync_to_async(start_in)(room, after))
 
     async def enter(self, socket: Socket, room: str, after: int | None) -> None:
         """Let a socket hear a room, from the message after `after` or its HISTORY on."""
-        place, last = await database_sync_to_async(open_place)(socket, room, after)
-        local = self.rooms.get(room)
-        if not local:
-            local = self.rooms[room] = LocalRoom(last)
-        socket.places[room] = place
+        seat = (room, socket.user_id, socket.name)
+        await database_sync_to_async(presence.renew)([seat])
+        self.place(socket, room, *await database_sync_to_async(start_in)(room, after))
+
+    def place(self, socket: Socket, room: str, start: int, last: int) -> None:
+        """Put a socket into a room here."""
+        local = self.rooms.setdefault(room, LocalRoom(last))
+        socket.places[room] = Place(start)
         local.sockets.add(socket)
-        local.changed_here = True
+        local.changed = local.changed_here = True
         socket.wake.set()
-        if not local.joined_at:
-            await self.join(room, local)
-            # What was said before this process could hear of it.
-            self.looked_at = 0
 
     async def leave(self, socket: Socket, room: str) -> None:
         """Let a socket hear a room no more."""
@@ -97,7 +113,7 @@ class Hub:
         await database_sync_to_async(presence.leave)(socket.name, room)
 
     async def remove(self, socket: Socket) -> None:
-        """Let go of a socket that was closed. The last one ends this hub."""
+        """Let go of a socket that was closed."""
         for room in list(socket.places):
             self.forget(socket, room)
         self.sockets.discard(socket)
@@ -106,38 +122,55 @@ class Hub:
         except DatabaseError:
             # Its row will not be renewed.
             logger.exception("chat presence not deleted")
-        if not self.sockets:
-            for task in self.tasks:
-                task.cancel()
-            self.tasks, self.channel = [], ""
-            self.rooms.clear()
 
     def forget(self, socket: Socket, room: str) -> None:
         """Take a socket out of a room here."""
-        socket.places.pop(room, None)
-        if local := self.rooms.get(room):
-            local.sockets.discard(socket)
-            local.changed_here = True
+        del socket.places[room]
+        local = self.rooms[room]
+        local.sockets.discard(socket)
+        local.changed = local.changed_here = True
 
-    # What the layer says
+    # What the layer says, and is told
+
+    async def speak_with_layer(self) -> None:
+        """Join the groups of new rooms, leave those of empty ones, tell of people."""
+        if not self.rooms or self.loop.time() < self.resting_until:
+            return
+        try:
+            for room, local in list(self.rooms.items()):
+                if local.changed_here:
+                    local.changed_here = False
+                    event = {"type": "chat.people", "room": room}
+                    await posting.tell(posting.group_of(room), event)
+                async with asyncio.timeout(posting.PATIENCE):
+                    if local.sockets:
+                        await self.join(room, local)
+                    elif local.joined_at:
+                        local.joined_at = None
+                        await self.layer.group_discard(posting.group_of(room), self.channel)
+                # Somebody may have come in between.
+                if not local.sockets:
+                    del self.rooms[room]
+        except (OSError, RedisError) as error:
+            self.resting_until = self.loop.time() + posting.REST
+            logger.warning("channel layer is away", error=repr(error))
 
     async def join(self, room: str, local: LocalRoom) -> None:
-        """Join the layer's group of a room; `keep` tries again if the layer is away."""
-        async with self.joining:
-            now = self.loop.time()
-            if local.joined_at and now - local.joined_at < JOIN_AGAIN:
-                return
-            try:
-                async with asyncio.timeout(posting.PATIENCE):
-                    if not self.channel:
-                        channel = await self.layer.new_channel()
-                        await self.layer.group_add(sessions.GROUP, channel)
-                        self.channel = channel
-                        self.begin(self.listen(channel))
-                    await self.layer.group_add(posting.group_of(room), self.channel)
-                local.joined_at = now
-            except (OSError, RedisError) as error:
-                logger.warning("channel layer is away", room=room, error=str(error))
+        """Join the layer's group of a room, if that was not done or is long ago."""
+        now = self.loop.time()
+        if self.joined_at is None or now - self.joined_at >= JOIN_AGAIN:
+            if not self.channel:
+                # A layer that is away says so here, where nothing of it is left behind.
+                await self.layer.group_send(sessions.GROUP, {"type": "chat.hello"})
+                self.channel = await self.layer.new_channel()
+                self.begin(self.listen(self.channel))
+            await self.layer.group_add(sessions.GROUP, self.channel)
+            self.joined_at = now
+        if local.joined_at is None or now - local.joined_at >= JOIN_AGAIN:
+            await self.layer.group_add(posting.group_of(room), self.channel)
+            local.joined_at = now
+            # What was said before is to be found now.
+            self.looked_at = 0
 
     async def listen(self, channel: str) -> None:
         """Pass on what comes through the layer."""
@@ -146,7 +179,7 @@ class Hub:
             try:
                 await self.hear(event)
             except Exception:
-                # keep() looks again.
+                # look_around() finds it.
                 logger.exception("chat event not passed on", type=event["type"])
 
     async def hear(self, event: posting.Event) -> None:
@@ -173,6 +206,35 @@ class Hub:
             for socket in local.sockets:
                 socket.offer(room, message_id, frame)
 
+    # What the database says
+
+    async def look_around(self) -> None:
+        """Do what is due: send lists of people, look for messages, renew presence, look at
+        sessions."""
+        now = self.loop.time()
+        for room, local in list(self.rooms.items()):
+            if local.changed and local.sockets:
+                local.changed = False
+                await self.show_people(room, local)
+        if self.rooms and now - self.looked_at >= LOOK:
+            self.looked_at = now
+            found = await database_sync_to_async(posting.newest)(list(self.rooms))
+            for room, last in found.items():
+                if (behind := self.rooms.get(room)) and behind.last < last:
+                    await self.look_for_missed(room, behind)
+                    # The newest ones may have been deleted.
+                    behind.last = max(behind.last, last)
+        if self.sockets and now - self.renewed_at >= RENEW:
+            self.renewed_at = now
+            seats = [(room, s.user_id, s.name) for s in self.sockets for room in s.places]
+            await database_sync_to_async(presence.renew)(seats)
+            # Of those in processes that died nobody tells.
+            for local in self.rooms.values():
+                local.changed = True
+        due = [socket for socket in self.sockets if now - socket.checked_at >= CHECK]
+        # Not all at once, if they came at once: each is a query or two.
+        await self.check(due[: max(50, len(self.sockets) // CHECK)])
+
     async def look_for_missed(self, room: str, local: LocalRoom) -> None:
         """Pass on what was said without being told."""
         frames = [(0, "")] * CHUNK
@@ -180,58 +242,6 @@ class Hub:
             frames = await database_sync_to_async(posting.missed)(room, local.last, CHUNK)
             for message_id, frame in frames:
                 self.pass_on(room, local, message_id, frame)
-
-    # What is done again and again
-
-    async def keep(self) -> None:
-        """Do what the clock asks for, as long as there are sockets."""
-        while True:
-            await asyncio.sleep(TICK)
-            try:
-                await self.tick(self.loop.time())
-            except Exception:
-                logger.exception("chat looks again later")
-
-    async def tick(self, now: float) -> None:
-        """Do what is due."""
-        for room, local in list(self.rooms.items()):
-            if local.changed_here:
-                local.changed_here, local.changed = False, True
-                event = {"type": "chat.people", "room": room}
-                await posting.tell(posting.group_of(room), event)
-            if not local.sockets:
-                await self.close(room)
-                continue
-            await self.join(room, local)
-            if local.changed:
-                local.changed = False
-                await self.show_people(room, local)
-        if now - self.looked_at >= LOOK:
-            self.looked_at = now
-            for room, last in await database_sync_to_async(newest)(list(self.rooms)):
-                if (found := self.rooms.get(room)) and found.last < last:
-                    await self.look_for_missed(room, found)
-        if now - self.renewed_at >= RENEW:
-            self.renewed_at = now
-            await database_sync_to_async(presence.renew)(
-                [
-                    (place.room_id, socket.user_id, socket.name)
-                    for socket in self.sockets
-                    for place in socket.places.values()
-                ]
-            )
-            # Those of processes that died are not announced.
-            for local in self.rooms.values():
-                local.changed = True
-        due = [socket for socket in self.sockets if now - socket.checked_at >= CHECK]
-        await self.check(due[:CHECKS])
-
-    async def close(self, room: str) -> None:
-        """Leave the layer's group of a room that has no sockets here any more."""
-        del self.rooms[room]
-        if self.channel:
-            with suppress(OSError, RedisError):
-                await self.layer.group_discard(posting.group_of(room), self.channel)
 
     async def show_people(self, room: str, local: LocalRoom) -> None:
         """Offer the list of who is in a room."""
@@ -243,33 +253,27 @@ class Hub:
     async def check(self, sockets: list[Socket]) -> None:
         """Close those sockets whose session has ended."""
         for key in {socket.session_key for socket in sockets}:
-            user_id = await database_sync_to_async(sessions.user_of)(key)
+            user = await database_sync_to_async(user_of)(key)
             for socket in sockets:
                 if socket.session_key == key:
                     socket.checked_at = self.loop.time()
-                    if socket.user_id != user_id:
+                    if user is None or socket.user_id != user.pk:
                         socket.close(SESSION_ENDED)
 
 
-def open_place(socket: Socket, room: str, after: int | None) -> tuple[Place, int]:
-    """Return a socket's new place in a room, and the newest message of the room."""
-    row, _ = Room.objects.get_or_create(name=room)
-    presence.renew([(row.pk, socket.user_id, socket.name)])
-    start = posting.start_of_history(room) if after is None else min(after, row.last_id)
-    return Place(row.pk, start), row.last_id
+def start_in(room: str, after: int | None) -> tuple[int, int]:
+    """Return the message after which a socket hears a room, and the room's newest one."""
+    last = posting.newest([room]).get(room, 0)
+    start = posting.start_of_history(room) if after is None else min(after, last)
+    return start, last
 
 
-def newest(rooms: list[str]) -> list[tuple[str, int]]:
-    """Return the newest message of each of these rooms."""
-    return list(Room.objects.filter(name__in=rooms).values_list("name", "last_id"))
+current: Hub | None = None
 
 
-_hub: Hub | None = None
-
-
-def hub() -> Hub:
+def here() -> Hub:
     """Return the hub of this process: of its event loop, of which tests have several."""
-    global _hub
-    if _hub is None or _hub.loop is not asyncio.get_running_loop():
-        _hub = Hub()
-    return _hub
+    global current
+    if current is None or current.loop is not asyncio.get_running_loop():
+        current = Hub()
+    return current

@@ -1,4 +1,8 @@
-"""What one person may ask for. Whoever asks for more is told which limit it was."""
+"""What one person may do and ask for. Whoever asks for more is told which limit it was."""
+
+from django.contrib.auth.models import AnonymousUser
+
+from {{ cookiecutter.project_slug }}.users.models import User
 
 from .models import Message
 
@@ -9,9 +13,20 @@ MESSAGE_LENGTH = Message.MAX_LENGTH
 MESSAGES_PER_SECOND = 5
 SOCKETS_PER_USER = 20
 ROOMS_PER_SOCKET = 10
+# Of any kind: rooms that are entered and left, questions whether somebody is there.
+FRAMES_PER_SECOND = 20
 
 # Messages that a room shows to whoever enters it.
 HISTORY = 50
 # Messages that wait in this process's memory for a browser that reads slowly. What comes
 # after them is read from the database when they are gone.
 WAITING = 50
+
+
+def may_enter(user: User | AnonymousUser, room: str) -> bool:
+    """Return whether somebody may read and speak in a room.
+
+    Whoever is logged in may, in every room. Change this one place. It is called in the
+    event loop, so it must not ask the database.
+    """
+    return user.is_authenticated

@@ -3,7 +3,7 @@ from django.db import models
 
 
 class Room(models.Model):
-    """A place to talk. It exists from the first time that somebody enters it."""
+    """A place in which something was said."""
 
     NAME_MAX_LENGTH = 50
 
@@ -11,6 +11,9 @@ class Room(models.Model):
     # Of the newest message, 0 for none. Whoever adds a message holds this row until it is
     # committed (posting.py), so that the ids of a room are seen in their order.
     last_id = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["-last_id"], name="chat_newest_rooms")]
 
     def __str__(self) -> str:
         return self.name
@@ -47,8 +50,12 @@ class Message(models.Model):
 class Presence(models.Model):
     """One socket in one room. Its process renews `seen_at`; see presence.py."""
 
-    room = models.ForeignKey(Room, on_delete=models.CASCADE, db_index=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    # The name: to enter a room writes nothing that stays.
+    room = models.SlugField(max_length=Room.NAME_MAX_LENGTH, db_index=False)
+    # Rows are renewed all at once: a user who was deleted meanwhile must not be an error.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_constraint=False
+    )
     socket = models.CharField(max_length=32)
     seen_at = models.DateTimeField()
 

@@ -6,6 +6,7 @@ something new: a layer forgets, and each process looks for itself as well (hub.p
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import structlog
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 from redis.exceptions import RedisError
 
@@ -27,8 +28,11 @@ logger = structlog.get_logger(__name__)
 
 type Event = dict[str, Any]
 
-# Seconds for the channel layer to take an event.
+# Seconds for the channel layer to take an event; and for which nobody here asks one that
+# did not.
 PATIENCE = 1
+REST = 5
+resting_until = 0.0
 
 
 def group_of(room: str) -> str:
@@ -40,7 +44,9 @@ def publish(room: str, author: User, text: str) -> Message:
     """Say something in a room, from synchronous code: a view, a command, a thread.
 
     Everybody hears of it once the transaction around it is committed, and nobody if it is
-    rolled back. Raises ValueError with a sentence if the text or the room will not do.
+    rolled back. Until then others wait who speak in this room, so keep that transaction
+    short, and in one that speaks in several rooms do so in the order of their names, or two
+    of them wait for each other. Raises ValueError if the text or the room will not do.
     """
     if not is_room_name(room):
         raise ValueError(f"{room!r} is no name of a room.")
@@ -50,7 +56,7 @@ def publish(room: str, author: User, text: str) -> Message:
         raise ValueError(str(error)) from None
     message, event = store(room, author, text, secrets.token_hex(16))
     if event:
-        transaction.on_commit(lambda: async_to_sync(tell)(group_of(room), event))
+        tell_on_commit(group_of(room), event)
     return message
 
 
@@ -59,13 +65,17 @@ def store(
 ) -> tuple[Message, Event | None]:
     """Store a message; return it and the event that tells of it, None if it was there.
 
-    Raises FrameError if it is `limited` and its author has said too much this second.
+    Raises FrameError if it is `limited` and its author has said too much this second, and
+    DatabaseError if somebody else holds the room for long.
     """
     try:
         with transaction.atomic():
+            if limited:
+                prepare_limits(author)
             # Held until the commit. PostgreSQL would otherwise show message 8 before 7 if
             # that takes longer, and whoever has 8 never asks for 7.
-            room, _ = Room.objects.select_for_update().get_or_create(name=room_name)
+            rooms = Room.objects.select_for_update(no_key=True)
+            room, _ = rooms.get_or_create(name=room_name)
             if known := sent_before(author, key):
                 return known, None
             if limited:
@@ -92,6 +102,15 @@ def sent_before(author: User, key: str) -> Message | None:
     return Message.objects.filter(author=author, key=key).first()
 
 
+def prepare_limits(author: User) -> None:
+    """Count what `author` says in one process after the other, and wait for none for long:
+    all sockets of a process share the thread that would wait."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '1s'")
+    list(User.objects.select_for_update(no_key=True).filter(pk=author.pk).values("pk"))
+
+
 def check_rate(author: User) -> None:
     """Raise FrameError if `author` has said too much this second."""
     newest = Message.objects.filter(author=author).order_by("-pk")
@@ -109,15 +128,25 @@ async def tell(group: str, event: Event) -> None:
 
     If Redis is away they find it out from the database, a little later.
     """
+    global resting_until
     for attempt in (1, 2):
+        if time.monotonic() < resting_until:
+            return
         try:
             async with asyncio.timeout(PATIENCE):
                 await get_channel_layer().group_send(group, event)
             return
         except (OSError, RedisError) as error:
-            # One that was restarted answers the second time.
-            if attempt == 2:
-                logger.warning("channel layer is away", group=group, error=str(error))
+            # One that was restarted answers the second time; one that hangs never does.
+            if attempt == 2 or isinstance(error, TimeoutError):
+                resting_until = time.monotonic() + REST
+                logger.warning("channel layer is away", group=group, error=repr(error))
+
+
+def tell_on_commit(group: str, event: Event) -> None:
+    """Do that from synchronous code, once its transaction is committed."""
+    # robust: what is committed is committed, whatever becomes of the telling.
+    transaction.on_commit(lambda: async_to_sync(tell)(group, event), robust=True)
 
 
 def missed(room: str, after: int, most: int) -> list[tuple[int, str]]:
@@ -128,6 +157,11 @@ def missed(room: str, after: int, most: int) -> list[tuple[int, str]]:
         .order_by("pk")[:most]
     )
     return [(message.pk, encode_message(message, room)) for message in messages]
+
+
+def newest(rooms: Iterable[str]) -> dict[str, int]:
+    """Return the id of the newest message of each of these rooms, those that have one."""
+    return dict(Room.objects.filter(name__in=rooms).values_list("name", "last_id"))
 
 
 def start_of_history(room: str) -> int:

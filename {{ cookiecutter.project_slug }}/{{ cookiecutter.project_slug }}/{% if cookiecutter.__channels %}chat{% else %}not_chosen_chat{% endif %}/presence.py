@@ -6,9 +6,13 @@ A process that dies leaves its rows behind. They count for LASTS seconds only.
 from collections.abc import Iterable
 from datetime import timedelta
 
-from django.db.models import QuerySet
+from django.db import transaction
+from django.db.models import Count, QuerySet
 from django.utils import timezone
 
+from {{ cookiecutter.project_slug }}.users.models import User
+
+from . import limits
 from .models import Presence
 
 # Seconds for which a row counts. Its process renews it three times in them (hub.py).
@@ -16,8 +20,8 @@ LASTS = 45
 # Names in a list of people; how many there are is told beside it.
 NAMES = 100
 
-# A socket in a room: the ids of room and user, and the socket's name.
-type Seat = tuple[int, int, str]
+# A socket in a room: the name of the room, the id of its user, its own name.
+type Seat = tuple[str, int, str]
 
 
 def here() -> QuerySet[Presence]:
@@ -30,7 +34,7 @@ def renew(seats: Iterable[Seat]) -> None:
     now = timezone.now()
     Presence.objects.bulk_create(
         [
-            Presence(room_id=room, user_id=user, socket=socket, seen_at=now)
+            Presence(room=room, user_id=user, socket=socket, seen_at=now)
             for room, user, socket in seats
         ],
         update_conflicts=True,
@@ -40,20 +44,36 @@ def renew(seats: Iterable[Seat]) -> None:
     Presence.objects.filter(seen_at__lt=now - timedelta(seconds=2 * LASTS)).delete()
 
 
+def arrive(seat: Seat) -> bool:
+    """Write that a new socket is in its room, unless its user has too many; return whether.
+
+    Those of one user arrive one after the other, whichever process they come to.
+    """
+    _, user_id, socket = seat
+    with transaction.atomic():
+        list(User.objects.select_for_update(no_key=True).filter(pk=user_id).values("pk"))
+        others = here().filter(user_id=user_id).exclude(socket=socket)
+        if others.values("socket").distinct().count() >= limits.SOCKETS_PER_USER:
+            return False
+        renew([seat])
+        return True
+
+
 def leave(socket: str, room: str | None = None) -> None:
     """Write that a socket has left a room, or all of them."""
     rows = Presence.objects.filter(socket=socket)
-    (rows.filter(room__name=room) if room else rows).delete()
-
-
-def sockets_of(user_id: int) -> int:
-    """Return how many sockets a person has open, in all processes."""
-    return here().filter(user_id=user_id).values("socket").distinct().count()
+    (rows.filter(room=room) if room else rows).delete()
 
 
 def people(room: str) -> tuple[list[str], int]:
     """Return the first NAMES people in a room, in the order of the alphabet, and the number
     of all."""
-    names = here().filter(room__name=room).order_by("user__username")
+    names = here().filter(room=room).order_by("user__username")
     distinct = names.values_list("user__username", flat=True).distinct()
     return list(distinct[:NAMES]), distinct.count()
+
+
+def counts(rooms: Iterable[str]) -> dict[str, int]:
+    """Return how many people are in each of these rooms, those in which somebody is."""
+    found = here().filter(room__in=rooms).order_by().values_list("room")
+    return dict(found.annotate(Count("user", distinct=True)))

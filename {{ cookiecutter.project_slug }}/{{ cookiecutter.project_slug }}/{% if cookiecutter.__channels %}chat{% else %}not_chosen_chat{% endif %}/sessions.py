@@ -5,17 +5,11 @@ https://docs.djangoproject.com/en/6.1/topics/auth/default/#session-invalidation-
 """
 
 import hashlib
-from importlib import import_module
 from typing import Any
 
-from asgiref.sync import async_to_sync
-from django.conf import settings
-from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.signals import user_logged_out
-from django.db import transaction
-from django.db.models.signals import post_save
+from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
-from django.utils.crypto import constant_time_compare
 
 from {{ cookiecutter.project_slug }}.users.models import User
 
@@ -23,22 +17,6 @@ from . import posting
 
 # Every process listens to this group of the channel layer.
 GROUP = "chat.sessions"
-
-
-def user_of(session_key: str) -> int | None:
-    """Return who is logged in with a session: nobody if it has ended, if the password was
-    changed elsewhere, or if the user is not active any more.
-
-    Unlike django.contrib.auth.get_user() it changes nothing: that gives a session that an
-    old SECRET_KEY has signed a new key, of which the browser would not hear.
-    """
-    session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-    user = User.objects.filter(pk=session.get(SESSION_KEY), is_active=True).first()
-    if user is None:
-        return None
-    expected = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-    found = session.get(HASH_SESSION_KEY, "")
-    return user.pk if any(constant_time_compare(found, one) for one in expected) else None
 
 
 def digest(session_key: str | None) -> str:
@@ -49,8 +27,7 @@ def digest(session_key: str | None) -> str:
 def look_at(user_id: int, ended: str = "") -> None:
     """Let all processes look at the sessions of a user's sockets, after the commit; `ended`
     is the digest of one that has ended for certain."""
-    event = {"type": "chat.session", "user": user_id, "ended": ended}
-    transaction.on_commit(lambda: async_to_sync(posting.tell)(GROUP, event))
+    posting.tell_on_commit(GROUP, {"type": "chat.session", "user": user_id, "ended": ended})
 
 
 def logged_out(sender: Any, request: HttpRequest, user: User | None, **kwargs: Any) -> None:
@@ -70,7 +47,13 @@ def saved(
         look_at(instance.pk)
 
 
+def deleted(sender: Any, instance: User, **kwargs: Any) -> None:
+    """The user is gone."""
+    look_at(instance.pk)
+
+
 def connect() -> None:
     """Listen to Django's signals."""
     user_logged_out.connect(logged_out)
     post_save.connect(saved, sender=User)
+    post_delete.connect(deleted, sender=User)

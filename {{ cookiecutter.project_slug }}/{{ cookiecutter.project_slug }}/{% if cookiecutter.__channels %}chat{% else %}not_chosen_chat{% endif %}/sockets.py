@@ -18,10 +18,9 @@ CHUNK = 100
 
 
 class Place:
-    """A socket's place in a room."""
+    """A socket's place in a room, from its entering to its leaving."""
 
-    def __init__(self, room_id: int, last: int) -> None:
-        self.room_id = room_id
+    def __init__(self, last: int) -> None:
         # The newest message that is on its way to the browser, or there.
         self.last = last
         # Whether messages after `last` have to be read from the database first, and whether
@@ -41,14 +40,17 @@ class Socket:
     """
 
     def __init__(
-        self, user_id: int, session_key: str, send: Callable[[str], Awaitable[None]]
+        self,
+        user_id: int,
+        session_key: str | None,
+        send: Callable[[str], Awaitable[None]],
     ) -> None:
         self.name = secrets.token_hex(16)
         self.user_id = user_id
         self.session_key = session_key
         self.send = send
         self.places: dict[str, Place] = {}
-        self.waiting: deque[str] = deque()
+        self.waiting: deque[tuple[str, Place, str]] = deque()
         self.wake = asyncio.Event()
         # The code to close it with, once its session has ended.
         self.closing = 0
@@ -64,7 +66,7 @@ class Socket:
             place.behind = place.again = True
         else:
             place.last = message_id
-            self.waiting.append(frame)
+            self.waiting.append((room, place, frame))
         self.wake.set()
 
     def offer_people(self, room: str, frame: str) -> None:
@@ -79,21 +81,32 @@ class Socket:
         self.closing = code
         self.wake.set()
 
+    def is_in(self, room: str, place: Place) -> bool:
+        """Return whether messages for a place are still wanted."""
+        return not self.closing and self.places.get(room) is place
+
     async def write(self) -> int:
         """Send what there is to send, until the socket is to be closed; return the code."""
-        while True:
+        while not self.closing:
             await self.wake.wait()
             self.wake.clear()
-            while self.waiting and not self.closing:
-                await self.send(self.waiting.popleft())
+            await self.send_waiting()
             for room, place in list(self.places.items()):
-                if place.behind and not self.closing:
+                # What waits of this room is older than what has to be read.
+                await self.send_waiting()
+                if place.behind and self.is_in(room, place):
                     await self.catch_up(room, place)
-                if place.people and not self.closing:
+                if place.people and self.is_in(room, place):
                     place.people_sent, place.people = place.people, ""
                     await self.send(place.people_sent)
-            if self.closing:
-                return self.closing
+        return self.closing
+
+    async def send_waiting(self) -> None:
+        """Send the messages that wait in memory."""
+        while self.waiting:
+            room, place, frame = self.waiting.popleft()
+            if self.is_in(room, place):
+                await self.send(frame)
 
     async def catch_up(self, room: str, place: Place) -> None:
         """Send the next messages that the browser has not got, from the database."""
@@ -105,9 +118,10 @@ class Socket:
             await asyncio.sleep(1)
             self.wake.set()
             return
-        for place.last, frame in frames:
-            if self.closing:
+        for message_id, frame in frames:
+            if not self.is_in(room, place):
                 return
+            place.last = message_id
             await self.send(frame)
         # Whatever was committed after that was read is still going to be offered.
         if len(frames) == CHUNK or place.again:

@@ -1,5 +1,4 @@
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
@@ -18,16 +17,17 @@ def rooms(request: HttpRequest) -> HttpResponse:
     form = RoomForm(request.GET if "room" in request.GET else None)
     if form.is_valid():
         return redirect("chat:room", form.cleaned_data["room"])
-    people = Count("presence__user", distinct=True, filter=Q(presence__in=presence.here()))
-    newest = Room.objects.annotate(people=people).order_by("-last_id", "name")[:ROOMS]
+    names = list(Room.objects.order_by("-last_id").values_list("name", flat=True)[:ROOMS])
+    people = presence.counts(names)
+    newest = [(name, people.get(name, 0)) for name in names]
     return render(request, "chat/rooms.html", {"form": form, "rooms": newest})
 
 
 @login_required
 def room(request: HttpRequest, room: str) -> HttpResponse:
     """Show a room and what was said last in it; the rest comes over its WebSocket."""
-    if not is_room_name(room):
-        raise Http404("No room has such a name.")
+    if not is_room_name(room) or not limits.may_enter(request.user, room):
+        raise Http404("There is no such room, or not for you.")
     messages = Message.objects.filter(room__name=room).select_related("author")
     history = list(reversed(messages.order_by("-pk")[: limits.HISTORY]))
     return render(

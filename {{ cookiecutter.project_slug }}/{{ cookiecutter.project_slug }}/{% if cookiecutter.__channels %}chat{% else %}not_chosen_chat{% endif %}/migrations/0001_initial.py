@@ -26,6 +26,9 @@ class Migration(migrations.Migration):
                 ("name", models.SlugField(unique=True)),
                 ("last_id", models.BigIntegerField(default=0)),
             ],
+            options={
+                "indexes": [models.Index(fields=["-last_id"], name="chat_newest_rooms")],
+            },
         ),
         migrations.CreateModel(
             name="Presence",
@@ -39,21 +42,15 @@ class Migration(migrations.Migration):
                         verbose_name="ID",
                     ),
                 ),
+                ("room", models.SlugField(db_index=False)),
                 ("socket", models.CharField(max_length=32)),
                 ("seen_at", models.DateTimeField()),
                 (
                     "user",
                     models.ForeignKey(
+                        db_constraint=False,
                         on_delete=django.db.models.deletion.CASCADE,
                         to=settings.AUTH_USER_MODEL,
-                    ),
-                ),
-                (
-                    "room",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        to="chat.room",
                     ),
                 ),
             ],

@@ -13,12 +13,14 @@ const state = document.getElementById("state");
 const { path, user, room, login } = form.dataset;
 
 // Milliseconds. A server that says nothing for so long is asked whether it is there, has so
-// long to answer, and so long to store a message; pauses between attempts grow from and to.
+// long to answer, and so long to store a message or to begin another session; pauses between
+// attempts grow from and to.
 const SILENCE = 25_000;
 const ANSWER = 10_000;
 const STORE = 10_000;
+const RENEWAL = 2_000;
 const SHORTEST = 1_000;
-const LONGEST = 30_000;
+const LONGEST = 15_000;
 
 const STATES = {
   connecting: "connecting …",
@@ -28,8 +30,10 @@ const STATES = {
 };
 
 function show(name) {
+  if (name !== "live") clearTimeout(patience);
   state.dataset.state = name;
   state.textContent = STATES[name];
+  if (name !== "live") people.textContent = "";
   if (name !== "ended") return;
   const link = document.createElement("a");
   link.href = login;
@@ -44,7 +48,9 @@ let lastId = Number(log.dataset.lastId);
 // The server writes times in its own time zone; people read them in theirs.
 function localise(time) {
   const date = new Date(time.dateTime);
-  time.textContent = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const today = date.toDateString() === new Date().toDateString();
+  const day = today ? {} : { month: "short", day: "numeric" };
+  time.textContent = date.toLocaleString([], { ...day, hour: "2-digit", minute: "2-digit" });
   time.title = date.toLocaleString();
 }
 
@@ -79,12 +85,24 @@ function showPeople({ names, count }) {
 // What is sent: one message at a time, and the next when it is stored. It survives a reload.
 
 const storage = `chat ${user} ${room}`;
-let outbox = JSON.parse(sessionStorage.getItem(storage) ?? "[]");
+let outbox = load();
 let underWay;
 let patience;
 
+function load() {
+  try {
+    return JSON.parse(sessionStorage.getItem(storage)) ?? [];
+  } catch {
+    return [];
+  }
+}
+
 function save() {
-  sessionStorage.setItem(storage, JSON.stringify(outbox));
+  try {
+    sessionStorage.setItem(storage, JSON.stringify(outbox));
+  } catch {
+    // No room, or not allowed: it does not survive a reload.
+  }
 }
 
 function newKey() {
@@ -128,6 +146,7 @@ function sendNext() {
   const { key, text } = outbox[0];
   underWay = key;
   say({ type: "message", key, text });
+  clearTimeout(patience);
   patience = setTimeout(reconnect, STORE);
 }
 
@@ -136,7 +155,7 @@ function refused({ key, text, limit, again }) {
   if (!key) return;
   if (again || limit === "messages per second") {
     clearTimeout(patience);
-    setTimeout(() => {
+    patience = setTimeout(() => {
       underWay = undefined;
       sendNext();
     }, SHORTEST);
@@ -152,8 +171,10 @@ function refused({ key, text, limit, again }) {
 let socket;
 let attempts = 0;
 let timer;
+let begunAt = 0;
 let heardAt = 0;
 let askedAt = 0;
+let endings = 0;
 
 function say(frame) {
   socket.send(JSON.stringify(frame));
@@ -162,6 +183,7 @@ function say(frame) {
 function connect() {
   clearTimeout(timer);
   show("connecting");
+  begunAt = Date.now();
   const url = new URL(path, location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   url.searchParams.set("after", lastId);
@@ -173,6 +195,7 @@ function connect() {
     heardAt = Date.now();
     askedAt = 0;
     underWay = undefined;
+    problem.textContent = "";
     show("live");
     sendNext();
   };
@@ -184,18 +207,28 @@ function connect() {
   };
   own.onclose = ({ code }) => {
     if (own !== socket) return;
-    if (code === 4401) show("ended");
-    // The server restarts, and a new process is there already.
-    else if (code === 1012 && attempts === 0) reconnect();
-    else later(code === 4429 ? LONGEST : 0);
-    if (!opened) askForSession();
+    if (code === 4401) {
+      // A session also ends with a new password, and the browser is given another one.
+      later(endings === 0 ? 2 * RENEWAL : LONGEST);
+      setTimeout(askForSession, RENEWAL);
+      endings += 1;
+    } else if (code === 1012 && attempts === 0) {
+      // The server restarts, and a new process is there already.
+      reconnect();
+    } else {
+      later(code === 4429 ? LONGEST : 0);
+      if (!opened) askForSession();
+    }
   };
 }
 
 function hear(frame) {
   if (frame.type === "message") append(frame);
   else if (frame.type === "people") showPeople(frame);
-  else if (frame.type === "stored") settle(frame.key, frame.id <= lastId);
+  else if (frame.type === "stored") {
+    problem.textContent = "";
+    settle(frame.key, frame.id <= lastId);
+  }
   else if (frame.type === "error") refused(frame);
 }
 
@@ -214,7 +247,14 @@ function reconnect() {
   const old = socket;
   attempts += 1;
   connect();
-  old.close();
+  old?.close();
+}
+
+function drop() {
+  const old = socket;
+  socket = undefined;
+  old?.close();
+  later(0);
 }
 
 // A handshake that is refused looks like a network that is away. A page that sends people to
@@ -231,8 +271,9 @@ async function askForSession() {
 }
 
 setInterval(() => {
-  if (state.dataset.state !== "live") return;
   const now = Date.now();
+  if (state.dataset.state === "connecting" && now - begunAt > ANSWER) drop();
+  if (state.dataset.state !== "live") return;
   if (askedAt > heardAt) {
     if (now - askedAt > ANSWER) reconnect();
   } else if (now - heardAt > SILENCE) {
@@ -242,14 +283,15 @@ setInterval(() => {
 }, 5_000);
 
 window.addEventListener("offline", () => {
-  if (state.dataset.state === "ended") return;
-  const old = socket;
-  socket = undefined;
-  old.close();
-  later(0);
+  if (state.dataset.state !== "ended") drop();
 });
 window.addEventListener("online", () => {
   if (state.dataset.state === "offline") connect();
+});
+
+// Who has logged in again in another tab comes back to this one.
+document.addEventListener("visibilitychange", () => {
+  if (state.dataset.state === "ended" && !document.hidden) connect();
 });
 
 form.addEventListener("submit", (event) => {
