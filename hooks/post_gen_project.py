@@ -11,7 +11,7 @@ from pathlib import Path
 answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
 # Folders whose condition is false are rendered under such names: a name may not be empty.
-for not_chosen in Path(answers["project_slug"]).glob("not_chosen*"):
+for not_chosen in Path(answers["project_slug"]).glob("not_chosen_*"):
     if not_chosen.is_dir() and not not_chosen.is_symlink():
         shutil.rmtree(not_chosen)
 

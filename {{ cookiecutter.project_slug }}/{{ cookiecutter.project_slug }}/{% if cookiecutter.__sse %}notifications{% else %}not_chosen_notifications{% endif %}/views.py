@@ -52,7 +52,7 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     ids = [request.headers.get("Last-Event-ID", ""), request.GET.get("after", "")]
     after = next((int(value) for value in ids if is_id(value)), None)
     return StreamingHttpResponse(
-        stream(request.session, user.pk, after),
+        stream(request.session.session_key, user.pk, after),
         content_type="text/event-stream",
         headers={
             "Cache-Control": "no-store",

@@ -10,11 +10,10 @@ from contextlib import suppress
 
 import structlog
 from asgiref.sync import sync_to_async
-from django.contrib.auth import get_user
-from django.contrib.sessions.backends.base import SessionBase
 from django.db import Error
 from django.db.models import Max
-from django.http import HttpRequest
+
+from {{ cookiecutter.project_slug }}.users.sessions import user_of
 
 from . import hub
 from .models import Notification
@@ -31,7 +30,7 @@ CHUNK = 50
 
 
 async def stream(
-    session: SessionBase, user_id: int, after: int | None
+    session_key: str | None, user_id: int, after: int | None
 ) -> AsyncIterator[str]:
     """Yield the events of a user: those after the id `after`, or else from now on.
 
@@ -60,7 +59,7 @@ async def stream(
                     if len(chunk) == CHUNK:
                         listener.news.set()
                 if here.loop.time() >= beat:
-                    if not await is_open(session, user_id):
+                    if not await is_open(session_key, user_id):
                         return
                     yield BEAT
                     beat = here.loop.time() + HEARTBEAT
@@ -84,9 +83,7 @@ async def read(user_id: int, after: int) -> list[Notification]:
     return [notification async for notification in later[:CHUNK]]
 
 
-@sync_to_async
-def is_open(session: SessionBase, user_id: int) -> bool:
-    """Return whether a session, read anew, is still that of a user who may log in."""
-    request = HttpRequest()
-    request.session = type(session)(session.session_key)
-    return get_user(request).pk == user_id
+async def is_open(session_key: str | None, user_id: int) -> bool:
+    """Return whether a session is still that of a user who may log in."""
+    user = await sync_to_async(user_of)(session_key)
+    return user is not None and user.pk == user_id
