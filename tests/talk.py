@@ -132,6 +132,7 @@ class Talk:
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.people: list[Person] = []
+        self.cables: list[Cable] = []
         self.numbers = itertools.count(1)
         self.tasks: list[Any] = []
         self.talking = False
@@ -152,7 +153,8 @@ class Talk:
             await cable.open()
             return cable
 
-        return self.do(make)
+        self.cables.append(self.do(make))
+        return self.cables[-1]
 
     def begin(self, *people: tuple[str, str, dict[str, str], str]) -> None:
         """Let people come into the room and talk."""

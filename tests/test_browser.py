@@ -7,7 +7,6 @@ for errors in the console, for what its policy refused, and for faults of access
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,9 +14,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.combinations import VALID, name_of
 from tests.conftest import Prepare
-from tests.services import free_port, missing, redis
-from tests.site import COMMANDS, RESTARTED, STARTS, Site, running
-from tests.test_serve import path_with_only
+from tests.house import House
+from tests.services import missing
+from tests.site import RESTARTED, Site
 
 pytestmark = pytest.mark.browser
 
@@ -97,19 +96,8 @@ class Visitor:
         assert width <= 0, f"{self.page.url} is {width} px wider than the screen"
 
 
-class House:
-    """A site, and how to start it again where it was."""
-
-    def __init__(self, sites: list[Site], restart: object) -> None:
-        self.sites = sites
-        self.restart = restart
-
-    @property
-    def site(self) -> Site:
-        return self.sites[-1]
-
-
-WAYS = [(answers, STARTS[answers["interface"]][-1]) for answers in VALID]
+STARTS = {"wsgi": "just-gunicorn", "asgi": "just-uvicorn", "both": "caddy"}
+WAYS = [(answers, STARTS[answers["interface"]]) for answers in VALID]
 
 
 @pytest.fixture(
@@ -123,27 +111,8 @@ def house(
     """Each combination in turn, as `just serve` starts it; `both` behind Caddy."""
     answers, start = request.param
     project, variables = prepared(answers)
-    folder = tmp_path_factory.mktemp("browser")
-    if project.is_(interface="both"):
-        start = "caddy"
-        path = path_with_only([start], folder / "bin")
-        variables = variables | {"PATH": f"{project.bin}:{path}"}
-    port = free_port(3)
-    with ExitStack() as stack:
-        if not project.is_(realtime="none"):
-            variables = variables | {"REDIS_URL": stack.enter_context(redis(folder))}
-        server = stack.enter_context(ExitStack())
-        sites: list[Site] = []
-
-        def restart() -> None:
-            if sites:
-                sites[-1].stop()
-            server.close()
-            site = running(project, COMMANDS[start], folder / "log", start, port, **variables)
-            sites.append(server.enter_context(site))
-
-        restart()
-        yield House(sites, restart)
+    with House(project, start, tmp_path_factory.mktemp("browser"), variables) as house:
+        yield house
 
 
 def pages_of(site: Site) -> list[str]:
@@ -228,7 +197,7 @@ def test_two_people_chat_through_a_restart_and_offline_and_log_out(
     seen = {one: one.page.evaluate(WATCH_STATE) for one in ada_and_bob}
     assert set(seen.values()) == {"watching"}
     say(ada, "before")
-    house.restart()  # type: ignore[operator]
+    house.restart_site()
     say(bob, "after")
     for one in ada_and_bob:
         expect(state[one]).to_have_text("live")

@@ -5,21 +5,18 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests import services
 from tests.combinations import VALID, name_of
 from tests.conftest import Prepare
-from tests.services import free_port
-from tests.site import COMMANDS, RESTARTED, Site, close_code, next_frame, probes_of, running
-from tests.talk import Cable, Talk
-from tests.test_serve import path_with_only
+from tests.house import House
+from tests.site import RESTARTED, Site, close_code, next_frame, probes_of, running
+from tests.talk import Talk
 
 pytestmark = pytest.mark.serve
 
@@ -35,25 +32,6 @@ WAYS = [
     for answers in VALID
     if answers["realtime"] == "channels"
 ]
-EXPECTED = (
-    r"channel layer is away|died|[Cc]onnection (closed|refused)|upstream|reverse_proxy|aborting"
-)
-
-
-@dataclass
-class House:
-    """A site, its own Redis, and how to start them again."""
-
-    site_of: Callable[[], Site]
-    restart_site: Callable[[], None]
-    redis_port: int
-    restart_redis: Callable[[], None]
-    log_file: Path
-    cables: list[Cable] = field(default_factory=list)
-
-    @property
-    def site(self) -> Site:
-        return self.site_of()
 
 
 @pytest.fixture(
@@ -65,40 +43,16 @@ def house(
     """Each combination in turn. The tests run in their order."""
     answers, start = request.param
     project, variables = prepared(answers)
-    folder = tmp_path_factory.mktemp("house")
-    port, redis_port = free_port(3), free_port()
-    variables = variables | {"REDIS_URL": f"redis://127.0.0.1:{redis_port}/0"}
-    if start in ("caddy", "nginx"):
-        variables["PATH"] = f"{project.bin}:{path_with_only([start], folder / 'bin')}"
-    with ExitStack() as stack:
-        redis, server = stack.enter_context(ExitStack()), stack.enter_context(ExitStack())
-        sites: list[Site] = []
-
-        def start_redis() -> None:
-            redis.close()
-            redis.enter_context(services.redis(folder, redis_port))
-
-        def start_site() -> None:
-            if sites:
-                sites[-1].stop()
-            server.close()
-            sites.append(
-                server.enter_context(
-                    running(project, COMMANDS[start], folder / "log", start, port, **variables)
-                )
-            )
-
-        start_redis()
-        start_site()
-        yield House(lambda: sites[-1], start_site, redis_port, start_redis, folder / "log")
+    with House(project, start, tmp_path_factory.mktemp("house"), variables) as house:
+        yield house
 
 
 @pytest.fixture(scope="module")
 def talk(house: House) -> Iterator[Talk]:
     """Six people, two of them behind a cable of their own, in the room `faults`."""
     talk = Talk()
-    house.cables = [talk.cable(house.site.port) for _ in range(2)]
-    ports = [house.site.port] * 4 + [cable.port for cable in house.cables]
+    cables = [talk.cable(house.port) for _ in range(2)]
+    ports = [house.port] * 4 + [cable.port for cable in cables]
     talk.begin(
         *(
             (
@@ -114,25 +68,15 @@ def talk(house: House) -> Iterator[Talk]:
     talk.end()
 
 
-def stored_keys(site: Site, room: str) -> list[str]:
+def stored_keys(house: House, room: str) -> list[str]:
     """Return the keys of the messages of a room, in their order."""
     return json.loads(
-        site.project.must(
-            "python", "manage.py", "shell", "-v", "0", "-c",
-            f"import json; from {site.project.slug}.chat.models import Message\n"
+        house.shell(
+            f"import json; from {house.project.slug}.chat.models import Message\n"
             f"of_room = Message.objects.filter(room__name={room!r})\n"
-            "print(json.dumps(list(of_room.order_by('pk').values_list('key', flat=True))))",
-            **environment_of(site),
+            "print(json.dumps(list(of_room.order_by('pk').values_list('key', flat=True))))"
         ).splitlines()[-1]
-    )  # fmt: skip
-
-
-def environment_of(site: Site) -> dict[str, str]:
-    """Return what a command needs to work on the data of a running site."""
-    environment = psutil.Process(site.process.pid).environ()
-    names = ("DATABASE_URL", "REDIS_URL", "DJANGO_SETTINGS_MODULE", "DJANGO_SECRET_KEY",
-             "DJANGO_ALLOWED_HOSTS", "DJANGO_HTTPS", "PYTHONPATH")  # fmt: skip
-    return {name: environment[name] for name in names}
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,17 +96,17 @@ def test_nothing_is_lost_and_nothing_is_heard_twice(house: House, talk: Talk, fa
     elif fault == "Redis restarted":
         house.restart_redis()
     elif fault == "cable cut":
-        for cable in house.cables:
+        for cable in talk.cables:
             talk.loop.call_soon_threadsafe(cable.whole.clear)
         time.sleep(6)
-        for cable in house.cables:
+        for cable in talk.cables:
             talk.loop.call_soon_threadsafe(cable.whole.set)
     else:
         house.restart_site()
     time.sleep(2)
 
     said = talk.settle()
-    assert sorted(stored_keys(house.site, "faults")) == said
+    assert sorted(stored_keys(house, "faults")) == said
     everything = talk.people[0].heard
     assert len(everything) == len(said)
     for person in talk.people:
@@ -204,7 +148,7 @@ def test_anything_on_the_server_can_speak_in_a_room(house: House, way: str) -> N
                 assert site.get(f"/probe/publish/{room}/{text}/").status_code == 200
         else:
             code = say + (thread if way == "thread" else command)
-            site.project.must("python", "manage.py", "shell", "-c", code, **environment_of(site))
+            house.shell(code)
         assert [next_frame(listener, "message")["text"] for _ in range(2)] == ["first", "second"]
 
 
@@ -225,16 +169,14 @@ def test_socket_ends_with_its_session(house: House, end: str) -> None:
                 site.submit(client, "/", to="/accounts/logout/")
             else:
                 name, value = change[end].split("=")
-                site.project.must(
-                    "python", "manage.py", "shell", "-c",
+                house.shell(
                     f"from {site.project.slug}.users.models import User\n"
                     f"bob = User.objects.get(username='bob')\nold = bob.{name}\n"
                     f"bob.{name} = {value}\nbob.save()\n"
                     # Back again without a word.
                     f"import time; time.sleep(2)\n"
-                    f"User.objects.filter(pk=bob.pk).update({name}=old)\n",
-                    **environment_of(site),
-                )  # fmt: skip
+                    f"User.objects.filter(pk=bob.pk).update({name}=old)\n"
+                )
             assert close_code(socket) == 4401
             other.send(json.dumps({"type": "ping"}))
             next_frame(other, "pong")
@@ -251,14 +193,12 @@ def test_slow_readers_do_not_make_memory_grow(house: House) -> None:
         ]
         time.sleep(1)
         before = memory_of(site)
-        site.project.must(
-            "python", "manage.py", "shell", "-c",
+        house.shell(
             f"from {site.project.slug}.users.models import User\n"
             f"from {site.project.slug}.chat.posting import publish\n"
             "ada = User.objects.get(username='ada')\n"
-            f"for number in range({count}): publish({room!r}, ada, f'{{number}} ' + '👋' * 1990)",
-            **environment_of(site),
-        )  # fmt: skip
+            f"for number in range({count}): publish({room!r}, ada, f'{{number}} ' + '👋' * 1990)"
+        )
         time.sleep(2)
         assert memory_of(site) - before < 5
         readers[0].settimeout(30)

@@ -6,11 +6,9 @@ behind Caddy, behind nginx, and with no proxy on the machine.
 
 import json
 import re
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,7 +16,8 @@ import pytest
 
 from tests.combinations import VALID, name_of
 from tests.conftest import Prepare
-from tests.services import missing, wait_until
+from tests.house import variables_of
+from tests.services import wait_until
 from tests.site import (
     COMMANDS,
     STARTS,
@@ -45,19 +44,6 @@ PAGES = {
 }
 
 
-def path_with_only(programs: list[str], folder: Path) -> str:
-    """Return a PATH of `folder` in which just these programs of the machine are found."""
-    folder.mkdir()
-    for name in ["sh", *programs]:
-        program = shutil.which(
-            name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
-        )
-        if not program:
-            missing(name, name)
-        (folder / name).symlink_to(program)
-    return str(folder)
-
-
 WAYS = [(answers, start) for answers in VALID for start in STARTS[answers["interface"]]]
 
 
@@ -74,12 +60,8 @@ def site(
     answers, start = request.param
     project, variables = prepared(answers)
     folder = tmp_path_factory.mktemp(start)
-    command = COMMANDS[start]
-    if command[0] == "just":
-        proxies = [start] if start in ("caddy", "nginx") else []
-        path = path_with_only(proxies, folder / "bin")
-        variables = variables | {"PATH": f"{project.bin}:{path}"}
-    with running(project, command, folder / "log", start, **variables) as site:
+    variables = variables_of(project, start, folder, variables)
+    with running(project, COMMANDS[start], folder / "log", start, **variables) as site:
         yield site
 
 

@@ -19,14 +19,13 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests import services
 from tests.combinations import VALID, name_of
 from tests.conftest import Prepare
+from tests.house import House
 from tests.project import Project
-from tests.services import free_port, missing, wait_until
+from tests.services import missing, wait_until
 from tests.site import COMMANDS, Site, cmdline, running
 from tests.test_browser import AWAY, FLAGS, Visitor
-from tests.test_serve import path_with_only
 
 pytestmark = pytest.mark.serve
 
@@ -116,36 +115,14 @@ class Stream:
         self.client.close()
 
 
-class House:
-    """A site, its own Redis, and how to start them again."""
+class StreamHouse(House):
+    """A house, and the streams that are open to it."""
 
     def __init__(
         self, project: Project, start: str, folder: Path, variables: dict[str, str]
     ) -> None:
-        self.project = project
-        self.start = start
-        self.folder = folder
-        self.redis_port = free_port()
-        self.port = free_port(3)
-        self.variables = variables | {"REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0"}
-        if start in ("caddy", "nginx", "no-proxy"):
-            path = path_with_only([start] if start != "no-proxy" else [], folder / "bin")
-            self.variables["PATH"] = f"{project.bin}:{path}"
-        self.redis = ExitStack()
-        self.server = ExitStack()
+        super().__init__(project, start, folder, variables)
         self.streams = ExitStack()
-
-    def start_redis(self) -> None:
-        self.redis.enter_context(services.redis(self.folder, self.redis_port))
-
-    def start_site(self, **changes: str) -> None:
-        self.variables |= changes
-        self.site = self.server.enter_context(
-            running(
-                self.project, COMMANDS[self.start], self.folder / "log", self.start, self.port,
-                **self.variables,
-            )
-        )  # fmt: skip
 
     def open(self, user: str = "ada", **options: Any) -> Stream:
         """Open a stream, which is left after the test."""
@@ -226,25 +203,22 @@ class House:
 )
 def standing(
     request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[House]:
+) -> Iterator[StreamHouse]:
     """Each combination in turn, in its ways. The tests run in their order."""
     answers, start = request.param
     project, variables = prepared(answers)
-    house = House(project, start, tmp_path_factory.mktemp("house"), variables)
-    with house.redis, house.server:
-        house.start_redis()
-        house.start_site()
+    with StreamHouse(project, start, tmp_path_factory.mktemp("house"), variables) as house:
         yield house
 
 
 @pytest.fixture
-def house(standing: House) -> Iterator[House]:
+def house(standing: StreamHouse) -> Iterator[StreamHouse]:
     """The same house, without the streams of the test before."""
     with standing.streams:
         yield standing
 
 
-def test_events_arrive_while_the_stream_is_open(house: House) -> None:
+def test_events_arrive_while_the_stream_is_open(house: StreamHouse) -> None:
     """Sent by a form, and by another process; through whatever is in front."""
     ada, bob = house.open(), house.open("bob")
 
@@ -266,7 +240,7 @@ def test_events_arrive_while_the_stream_is_open(house: House) -> None:
     assert bob.texts() == ["for Bob"]
 
 
-def test_stream_is_for_who_is_logged_in(house: House) -> None:
+def test_stream_is_for_who_is_logged_in(house: StreamHouse) -> None:
     site = house.site
     assert site.get("/events/").status_code == 401
     assert site.get("/notifications/").status_code == 302
@@ -277,7 +251,7 @@ def test_stream_is_for_who_is_logged_in(house: House) -> None:
         assert Stream(there, there.cookies_of("ada")).status == 501
 
 
-def test_every_process_hears_at_once(house: House) -> None:
+def test_every_process_hears_at_once(house: StreamHouse) -> None:
     """Sooner than the query would tell that finds what no hint told of."""
     streams = [house.open() for _ in range(8)]
     assert {stream.status for stream in streams} == {200}
@@ -291,7 +265,7 @@ def test_every_process_hears_at_once(house: House) -> None:
         assert stream.texts(2, seconds=PAUSE_WITH_REDIS / 3) == ["one", "two"]
 
 
-def test_nothing_is_lost_between_transactions(house: House) -> None:
+def test_nothing_is_lost_between_transactions(house: StreamHouse) -> None:
     """The first to get an id is the last to commit, unless the second waits for it."""
     stream = house.open()
     assert stream.next("")
@@ -317,7 +291,7 @@ def test_nothing_is_lost_between_transactions(house: House) -> None:
     assert stream.texts(3) == ["one", "two", "three"]
 
 
-def test_client_that_goes_away_frees_its_stream(house: House) -> None:
+def test_client_that_goes_away_frees_its_stream(house: StreamHouse) -> None:
     """The limit counts: so many streams open that one is refused, all of them dropped."""
 
     def open_until_refused() -> int:
@@ -335,7 +309,7 @@ def test_client_that_goes_away_frees_its_stream(house: House) -> None:
     wait_until(lambda: open_until_refused() >= MAX_STREAMS, "they are free again", 5)
 
 
-def test_stream_ends_soon_after_its_session(house: House) -> None:
+def test_stream_ends_soon_after_its_session(house: StreamHouse) -> None:
     with house.site.browser("ada") as browser:
         cookies = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
         stream, other = Stream(house.site, cookies), house.open()
@@ -349,7 +323,7 @@ def test_stream_ends_soon_after_its_session(house: House) -> None:
     assert Stream(house.site, cookies).status == 401
 
 
-def test_killed_workers_lose_nothing(house: House) -> None:
+def test_killed_workers_lose_nothing(house: StreamHouse) -> None:
     stream = house.open()
     house.send("before")
     assert stream.texts() == ["before"]
@@ -363,7 +337,7 @@ def test_killed_workers_lose_nothing(house: House) -> None:
     assert house.texts(stream, 2) == ["meanwhile", "after"]
 
 
-def test_reload_ends_streams_at_once_and_loses_nothing(house: House) -> None:
+def test_reload_ends_streams_at_once_and_loses_nothing(house: StreamHouse) -> None:
     stream = house.open()
     assert stream.next("")
     before = set(house.asgi_workers())
@@ -381,7 +355,7 @@ def test_reload_ends_streams_at_once_and_loses_nothing(house: House) -> None:
     assert "Cancel" not in house.site.log
 
 
-def test_redis_that_goes_and_comes_back_loses_nothing(house: House) -> None:
+def test_redis_that_goes_and_comes_back_loses_nothing(house: StreamHouse) -> None:
     streams = [house.open() for _ in range(4)]
     wait_until(lambda: house.subscribers() == 2, "both processes listen")
     house.redis.close()
@@ -396,7 +370,7 @@ def test_redis_that_goes_and_comes_back_loses_nothing(house: House) -> None:
         assert stream.texts(seconds=PAUSE_WITH_REDIS / 3) == ["with Redis again"]
 
 
-def test_sigterm_ends_streams_at_once_and_loses_nothing(house: House) -> None:
+def test_sigterm_ends_streams_at_once_and_loses_nothing(house: StreamHouse) -> None:
     """And a site that starts again without Redis has all that one with it has, a bit later."""
     streams = [house.open() for _ in range(4)]
     assert all(stream.next("") for stream in streams)
@@ -427,11 +401,11 @@ def test_sigterm_ends_streams_at_once_and_loses_nothing(house: House) -> None:
     house.site.assert_clean_log(but_for=EXPECTED)
 
 
-def alone(prepared: Prepare, folder: Path) -> House:
+def alone(prepared: Prepare, folder: Path) -> StreamHouse:
     """Return a house of one process, for what is the same in all combinations."""
     answers = {"interface": "asgi", "realtime": "sse", "database": "sqlite"}
     project, variables = prepared(answers)
-    house = House(project, "uvicorn", folder, variables)
+    house = StreamHouse(project, "uvicorn", folder, variables)
     house.variables |= {"REDIS_URL": "", "WEB_CONCURRENCY": "1"}
     return house
 

@@ -9,7 +9,7 @@ const { path, user, login } = list.dataset;
 // pauses between attempts grow from and to.
 const SILENCE = 40_000;
 const SHORTEST = 1_000;
-const LONGEST = 30_000;
+const LONGEST = 15_000;
 
 const STATES = {
   connecting: "connecting …",
