@@ -2,6 +2,7 @@
 
 import functools
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,13 @@ def toolbox(install: Bake) -> Project:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[services.PostgreSQL]:
+def postgresql() -> Iterator[services.PostgreSQL]:
     """A PostgreSQL server of these tests."""
-    with services.postgresql(tmp_path_factory.mktemp("postgresql")) as server:
+    # Not in pytest's folder, which another run of pytest closes to the user of the server.
+    with (
+        tempfile.TemporaryDirectory(prefix="tests-postgresql-") as folder,
+        services.postgresql(Path(folder)) as server,
+    ):
         yield server
 
 

@@ -18,7 +18,7 @@ def production(project: Project) -> dict[str, str]:
     variables = dict(PRODUCTION)
     if project.is_(database="postgresql"):
         variables["DATABASE_URL"] = "postgresql://user:password@127.0.0.1:9/name"
-    if project.is_(realtime="channels"):
+    if not project.is_(realtime="none"):
         variables["REDIS_URL"] = "redis://127.0.0.1:9/0"
     return variables
 
@@ -119,10 +119,14 @@ def test_production_command_stops_with_a_sentence(installed: Project, missing: s
 
 
 def test_processes_that_would_not_hear_each_other_are_refused(installed: Project) -> None:
-    if not installed.is_(realtime="channels"):
+    if installed.is_(realtime="none"):
         assert "REDIS_URL" not in installed.read("config/environment.py")
         return
     variables = production(installed) | {"REDIS_URL": "", "WEB_CONCURRENCY": "2"}
+    if installed.is_(realtime="sse"):
+        # They look into the database.
+        installed.must("python", "manage.py", "check", **variables)
+        return
     for command in (
         ["python", "-m", "config.uvicorn_conf"],
         ["python", "manage.py", "check"],
