@@ -49,8 +49,9 @@ class House:
         self.port = free_port(3)
         self.redis_port = free_port()
         # What a command needs to work on the data of the site, too.
-        self.variables = variables_of(project, start, folder, variables)
-        self.variables |= {"REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0"}
+        self.variables = variables_of(project, start, folder, variables) | {
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0"
+        }
         self.redis = ExitStack()
         self.server = ExitStack()
 

@@ -41,7 +41,7 @@ PROBE_SETTINGS = 'from config.settings import *\n\nROOT_URLCONF = "probe_urls"\n
 PROBE_URLS = Path(__file__).with_name("probe_urls.py")
 
 # What stands in the log of a site of which a part was killed or restarted.
-RESTARTED = r"died|[Cc]onnection (closed|refused|reset)|upstream|reverse_proxy|aborting"
+RESTARTED = r"died|[Cc]onnection (closed|refused|rejected|reset)|upstream|reverse_proxy|aborting"
 
 # At its very end the interpreter finds what it closes itself: a thread's database connection,
 # which is kept for its next request, and gunicorn's heartbeat files.
