@@ -106,6 +106,12 @@ def refuse_unfit(answers: dict[str, str]) -> str:
             f"realtime {answers['realtime']!r} needs connections that stay open, which interface "
             "'wsgi' cannot hold. Answer interface 'asgi' or 'both', or realtime 'none'."
         )
+    if answers["deployment"] == "kubernetes" and answers["database"] == "sqlite":
+        problems.append(
+            "deployment 'kubernetes' runs copies of the site on several machines, and database "
+            "'sqlite' is a file on one of them. Answer database 'postgresql', or deployment "
+            "'compose' or 'systemd'."
+        )
     if problems:
         # A console that cannot show a character shows its escape instead of failing.
         encoding = sys.stdout.encoding or "ascii"

@@ -11,9 +11,12 @@ from pathlib import Path
 answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
 # Folders whose condition is false are rendered under such names: a name may not be empty.
-for not_chosen in Path(answers["project_slug"]).glob("not_chosen_*"):
-    if not_chosen.is_dir() and not not_chosen.is_symlink():
-        shutil.rmtree(not_chosen)
+for folder in (Path(answers["project_slug"]), Path("deploy")):
+    for not_chosen in folder.glob("not_chosen_*"):
+        if not_chosen.is_dir() and not not_chosen.is_symlink():
+            shutil.rmtree(not_chosen)
+if Path("deploy").is_dir() and not any(Path("deploy").iterdir()):
+    Path("deploy").rmdir()
 
 environment = Path(".env")
 if not environment.exists() and not environment.is_symlink():

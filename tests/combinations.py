@@ -13,15 +13,28 @@ type Answers = dict[str, str]
 
 
 def is_valid(answers: Answers) -> bool:
-    """Return whether a project can be made of `answers`: WSGI holds no connections open."""
-    return not (answers["interface"] == "wsgi" and answers["realtime"] != "none")
+    """Return whether a project can be made of `answers`.
+
+    WSGI holds no connections open, and SQLite's file is on one machine.
+    """
+    return not (
+        (answers["interface"] == "wsgi" and answers["realtime"] != "none")
+        or (answers["deployment"] == "kubernetes" and answers["database"] == "sqlite")
+    )
 
 
 def name_of(answers: Answers) -> str:
-    """Return the name of a combination, for example both-channels-sqlite."""
-    return "-".join(answers[name] for name in CHOICES)
+    """Return the name of a combination, for example both-channels-sqlite-compose."""
+    return "-".join(answers[name] for name in CHOICES if name in answers)
 
 
 ALL = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
 VALID = [answers for answers in ALL if is_valid(answers)]
 REFUSED = [answers for answers in ALL if not is_valid(answers)]
+# What the code of a project depends on. Where it runs only adds files beside the code
+# (test_deployment_changes_no_code), so these are baked with the default for that.
+SITES = [
+    {name: value for name, value in answers.items() if name != "deployment"}
+    for answers in VALID
+    if answers["deployment"] == "none"
+]

@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 pytest.register_assert_rewrite("tests.site")
 
 from tests import services
-from tests.combinations import TEMPLATE, VALID, Answers, name_of
+from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of
 from tests.project import PRODUCTION, Project
 from tests.site import prepare, probes_of
 
@@ -34,9 +34,15 @@ def bake(cookies_session: Any) -> Bake:
     return bake
 
 
-@pytest.fixture(scope="session", params=VALID, ids=name_of)
+@pytest.fixture(scope="session", params=SITES, ids=name_of)
 def project(request: pytest.FixtureRequest, bake: Bake) -> Project:
-    """Each combination in turn, as baked."""
+    """Each combination that has code of its own in turn, as baked."""
+    return bake(**request.param)
+
+
+@pytest.fixture(scope="session", params=VALID, ids=name_of)
+def placed(request: pytest.FixtureRequest, bake: Bake) -> Project:
+    """Every combination in turn, as baked: the same code in every place where it may run."""
     return bake(**request.param)
 
 
@@ -53,7 +59,7 @@ def install(bake: Bake) -> Bake:
     return install
 
 
-@pytest.fixture(scope="session", params=VALID, ids=name_of)
+@pytest.fixture(scope="session", params=SITES, ids=name_of)
 def installed(request: pytest.FixtureRequest, install: Bake) -> Project:
     """Each combination in turn, installed."""
     return install(**request.param)
@@ -127,7 +133,7 @@ class ByCombination(LoadScopeScheduling):
     """Runs the tests of one combination in one process, where they share its project."""
 
     def _split_scope(self, nodeid: str) -> str:
-        names = [name_of(answers) for answers in VALID]
+        names = [name_of(answers) for answers in SITES]
         return next((name for name in names if f"[{name}" in nodeid), nodeid)
 
 

@@ -61,7 +61,7 @@ def assert_refused(
     """Check that there is one clear sentence, nothing else, and nothing on disk."""
     assert run.returncode == 1
     assert run.stderr == ""
-    sentence = run.stdout.strip().splitlines()[-1]
+    sentence = next(line for line in reversed(run.stdout.splitlines()) if f"{about} " in line)
     sentence = sentence[sentence.index(about) :]
     assert "Answer" in sentence
     for word in words:
@@ -133,7 +133,11 @@ def test_name_is_refused(folder: Path, name: str, reason: str) -> None:
 
 @pytest.mark.parametrize("answers", REFUSED, ids=name_of)
 def test_combination_is_refused(folder: Path, answers: dict[str, str]) -> None:
-    assert_refused(cookiecutter(folder, **answers), folder, "realtime", "'asgi' or 'both'")
+    run = cookiecutter(folder, **answers)
+    if answers["interface"] == "wsgi" and answers["realtime"] != "none":
+        assert_refused(run, folder, "realtime", "'asgi' or 'both'")
+    else:
+        assert_refused(run, folder, "deployment", "'postgresql'")
 
 
 def test_name_of_no_letters_asks_for_a_slug(folder: Path) -> None:

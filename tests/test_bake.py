@@ -89,29 +89,31 @@ def expected_files(project: Project) -> set[str]:
             f"{notifications}/static/notifications/notifications.js",
             f"{notifications}/templates/notifications/list.html",
         }  # fmt: skip
+    if not project.is_(deployment="none"):
+        files |= {"Dockerfile", ".dockerignore"}
     return files
 
 
-def test_just_the_files_that_the_answers_call_for(project: Project) -> None:
-    assert project.files() == expected_files(project)
+def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
+    assert placed.files() == expected_files(placed)
     # No folder is left of what was not chosen.
     assert not [
-        path for path in project.path.rglob("*") if path.is_dir() and not any(path.iterdir())
+        path for path in placed.path.rglob("*") if path.is_dir() and not any(path.iterdir())
     ]
 
 
-def test_nothing_of_the_template_is_left_in_a_file(project: Project) -> None:
-    for name in project.files():
-        text = project.read(name)
+def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
+    for name in placed.files():
+        text = placed.read(name)
         assert "cookiecutter" not in text, name
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
         if not name.endswith(".html") and name != "config/proxy.py":
             assert not re.search(r"\{\{|\{%|\{#", text), name
 
 
-def test_no_blank_line_scars(project: Project) -> None:
-    for name in project.files():
-        text = project.read(name)
+def test_no_blank_line_scars(placed: Project) -> None:
+    for name in placed.files():
+        text = placed.read(name)
         if not text:
             assert name.endswith("__init__.py"), f"{name} is empty"
             continue
@@ -124,11 +126,11 @@ def test_no_blank_line_scars(project: Project) -> None:
         assert "\r" not in text, name
 
 
-def test_formatted_and_linted_as_baked(project: Project, toolbox: Project) -> None:
+def test_formatted_and_linted_as_baked(placed: Project, toolbox: Project) -> None:
     ruff = str(toolbox.bin / "ruff")
 
-    project.must(ruff, "format", "--no-cache", "--check", "--diff")
-    project.must(ruff, "check", "--no-cache")
+    placed.must(ruff, "format", "--no-cache", "--check", "--diff")
+    placed.must(ruff, "check", "--no-cache")
 
 
 def test_types_are_right_as_baked(
@@ -199,14 +201,14 @@ def test_settings_name_just_the_applications_that_exist(project: Project) -> Non
     assert ("WSGI_APPLICATION" in settings) == (project.path / "config/wsgi.py").exists()
 
 
-def test_secret_is_in_env_only_and_env_is_private(project: Project) -> None:
-    secret = re.search(r"^DJANGO_SECRET_KEY=(\S{50,})$", project.read(".env"), re.M)
+def test_secret_is_in_env_only_and_env_is_private(placed: Project) -> None:
+    secret = re.search(r"^DJANGO_SECRET_KEY=(\S{50,})$", placed.read(".env"), re.M)
     assert secret
-    for name in project.files() - {".env"}:
-        assert secret[1] not in project.read(name), name
-    assert stat.S_IMODE((project.path / ".env").stat().st_mode) == 0o600
-    assert "/.env\n" in project.read(".gitignore") or ".env\n" in project.read(".gitignore")
-    assert re.search(r"^DJANGO_SECRET_KEY=$", project.read(".env.example"), re.M)
+    for name in placed.files() - {".env"}:
+        assert secret[1] not in placed.read(name), name
+    assert stat.S_IMODE((placed.path / ".env").stat().st_mode) == 0o600
+    assert "/.env\n" in placed.read(".gitignore") or ".env\n" in placed.read(".gitignore")
+    assert re.search(r"^DJANGO_SECRET_KEY=$", placed.read(".env.example"), re.M)
 
 
 def test_every_project_has_a_secret_of_its_own(bake: Bake) -> None:

@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.combinations import VALID, name_of
+from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
 from tests.house import House
 from tests.services import missing
@@ -97,7 +97,7 @@ class Visitor:
 
 
 STARTS = {"wsgi": "just-gunicorn", "asgi": "just-uvicorn", "both": "caddy"}
-WAYS = [(answers, STARTS[answers["interface"]]) for answers in VALID]
+WAYS = [(answers, STARTS[answers["interface"]]) for answers in SITES]
 
 
 @pytest.fixture(

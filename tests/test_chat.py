@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.combinations import VALID, name_of
+from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
 from tests.house import House
 from tests.site import RESTARTED, Site, close_code, next_frame, probes_of, running
@@ -29,7 +29,7 @@ STARTS = {
 }
 WAYS = [
     (answers, STARTS[f"{answers['interface']}-{answers['database']}"])
-    for answers in VALID
+    for answers in SITES
     if answers["realtime"] == "channels"
 ]
 

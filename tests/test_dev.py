@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import VALID, name_of
+from tests.combinations import SITES, name_of
 from tests.conftest import Bake
 from tests.project import uv
 from tests.services import wait_until
@@ -16,7 +16,7 @@ from tests.site import Site, running, wait_for_exit
 pytestmark = pytest.mark.serve
 
 
-@pytest.fixture(scope="module", params=VALID, ids=name_of)
+@pytest.fixture(scope="module", params=SITES, ids=name_of)
 def site(
     request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:

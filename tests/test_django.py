@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import VALID, name_of
+from tests.combinations import SITES, name_of
 from tests.project import Project, uv
 
 RUNNER = Path(__file__).with_name("django_suite.py")
@@ -23,7 +23,7 @@ LABELS = [
     "signals",
 ]
 # One is as good as the other: the emitted files are the same.
-COMBINATION = next(answers for answers in VALID if answers["interface"] == "asgi")
+COMBINATION = next(answers for answers in SITES if answers["interface"] == "asgi")
 
 
 @pytest.mark.project

@@ -38,9 +38,15 @@ def test_readme_tells_what_each_answer_emits(name: str, value: str) -> None:
         return
     row = re.search(rf"^\| `{name}={value}` \| (.*) \|$", README, re.MULTILINE)
     assert row
-    answers = {"interface": "both", "realtime": "channels", "database": "postgresql"}
-    everything = expected_files(Project(TEMPLATE, answers | {"project_slug": "slug"}))
-    for file in re.findall(r"`(config/[\w.]+)`", row[1]):
+    answers = {
+        "project_slug": "slug",
+        "interface": "both",
+        "realtime": "channels",
+        "database": "postgresql",
+        "deployment": "compose",
+    }
+    everything = expected_files(Project(TEMPLATE, answers | {name: value}))
+    for file in re.findall(r"`((?:config|deploy)/[\w./]+|Dockerfile)`", row[1]):
         assert file in everything
 
 

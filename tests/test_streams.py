@@ -19,7 +19,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.combinations import VALID, name_of
+from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
 from tests.house import House
 from tests.project import Project
@@ -38,7 +38,7 @@ STARTS = {
 }
 WAYS = [
     (answers, start)
-    for answers in VALID
+    for answers in SITES
     if answers["realtime"] == "sse"
     for start in STARTS[name_of(answers)]
 ]

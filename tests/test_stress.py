@@ -12,14 +12,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.combinations import VALID, name_of
+from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
 from tests.services import PostgreSQL
 from tests.site import COMMANDS, Site, running
 
 pytestmark = pytest.mark.serve
 
-COMBINATIONS = [answers for answers in VALID if answers["interface"] == "asgi"]
+COMBINATIONS = [answers for answers in SITES if answers["interface"] == "asgi"]
 # What config/threads.py says, for each process.
 PAGES, VIEWS, SHARED, LOOP = 4, 8, 1, 4
 WAIT = 10
