@@ -22,10 +22,9 @@ environment = Path(".env")
 if not environment.exists() and not environment.is_symlink():
     environment.touch(mode=0o600)
     example = Path(".env.example").read_text(encoding="utf-8")
-    environment.write_text(
-        example.replace("DJANGO_SECRET_KEY=\n", f"DJANGO_SECRET_KEY={secrets.token_urlsafe(50)}\n"),
-        encoding="utf-8",
-    )
+    for name in ("DJANGO_SECRET_KEY", "POSTGRES_PASSWORD"):
+        example = example.replace(f"\n{name}=\n", f"\n{name}={secrets.token_urlsafe(50)}\n")
+    environment.write_text(example, encoding="utf-8")
     print(
         f"\nYour site is in {answers['project_slug']}/. Start it:\n\n"
         f"    cd {answers['project_slug']}\n"

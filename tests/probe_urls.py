@@ -4,6 +4,7 @@ Views that take their time, query, stream, and tell what Django knows of a reque
 """
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
 
 
 def slow(request: HttpRequest) -> JsonResponse:
@@ -30,6 +32,16 @@ def request_facts(request: HttpRequest) -> JsonResponse:
             "request_id": request.headers.get("X-Request-ID"),
         }
     )
+
+
+@csrf_exempt
+def digest(request: HttpRequest) -> JsonResponse:
+    """Tell what was uploaded as the body."""
+    hashed, size = hashlib.sha256(), 0
+    while piece := request.read(65_536):
+        hashed.update(piece)
+        size += len(piece)
+    return JsonResponse({"sha256": hashed.hexdigest(), "bytes": size})
 
 
 def publish(request: HttpRequest, room: str, text: str) -> JsonResponse:
@@ -74,6 +86,7 @@ urlpatterns = [
     path("probe/slow/", slow),
     path("probe/facts/", request_facts),
     path("probe/query/", query),
+    path("probe/digest/", digest),
     path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),
     path("async/wait/", async_wait),

@@ -1,0 +1,105 @@
+"""Several hosts on one machine: network namespaces on a bridge that no packet can leave."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.services import missing
+
+
+def require() -> None:
+    """Skip the test if there can be no namespaces; CI has to be able to have them."""
+    if not shutil.which("ip"):
+        missing("ip", "iproute2")
+    if os.geteuid() != 0:
+        missing("root, who may make namespaces,", "sudo, and run the tests with it")
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of a network: its name, its address, and the file that names the others."""
+
+    network: "Network"
+    name: str
+    address: str
+
+    @property
+    def namespace(self) -> str:
+        return f"{self.network.prefix}-{self.name}"
+
+    @property
+    def names(self) -> Path:
+        return self.network.names
+
+    @property
+    def enter(self) -> list[str]:
+        """What runs a command on this host, where the names of all hosts are known."""
+        return ["ip", "netns", "exec", self.namespace]
+
+    def unplug(self) -> None:
+        """Pull its cable."""
+        ip("-n", f"{self.network.prefix}-switch", "link", "set", f"v-{self.name}", "down")
+
+    def plug(self) -> None:
+        """Put it back."""
+        ip("-n", f"{self.network.prefix}-switch", "link", "set", f"v-{self.name}", "up")
+
+
+class Network:
+    """Hosts by name."""
+
+    def __init__(self, prefix: str, names: Path) -> None:
+        self.prefix = prefix
+        self.names = names
+        self.hosts: dict[str, Host] = {}
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+
+@contextmanager
+def network(*names: str, subnet: str = "198.51.100.") -> Iterator[Network]:
+    """Make a network of hosts that have `names`; the first has the address 11, and so on."""
+    require()
+    prefix = f"t{os.getpid()}"
+    switch = f"{prefix}-switch"
+    with ExitStack() as undo:
+        folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="tests-network-"))
+        file = Path(folder) / "hosts"
+        file.touch(mode=0o644)
+        Path(folder).chmod(0o755)
+        made = Network(prefix, file)
+        ip("netns", "add", switch)
+        undo.callback(ip, "netns", "del", switch)
+        ip("-n", switch, "link", "add", "br0", "type", "bridge")
+        ip("-n", switch, "link", "set", "br0", "up")
+        for number, name in enumerate(names, 11):
+            host = Host(made, name, f"{subnet}{number}")
+            ip("netns", "add", host.namespace)
+            undo.callback(ip, "netns", "del", host.namespace)
+            ip("-n", switch, "link", "add", f"v-{name}", "type", "veth",
+               "peer", "name", "eth0", "netns", host.namespace)  # fmt: skip
+            ip("-n", switch, "link", "set", f"v-{name}", "master", "br0", "up")
+            ip("-n", host.namespace, "addr", "add", f"{host.address}/24", "dev", "eth0")
+            ip("-n", host.namespace, "link", "set", "lo", "up")
+            ip("-n", host.namespace, "link", "set", "eth0", "up")
+            made.hosts[name] = host
+            # `ip netns exec` shows this in place of /etc/hosts.
+            own = Path("/etc/netns") / host.namespace
+            own.mkdir(parents=True)
+            undo.callback(shutil.rmtree, own)
+            (own / "hosts").symlink_to(file)
+        file.write_text(
+            "127.0.0.1 localhost\n"
+            + "".join(f"{host.address} {name}\n" for name, host in made.hosts.items())
+        )
+        yield made

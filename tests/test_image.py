@@ -1,0 +1,241 @@
+"""The image: built from the Dockerfile as it is, and run as an engine would run it.
+
+Its root is read-only and its user has no rights, as in every place that it is deployed to.
+"""
+
+import json
+import os
+import re
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.combinations import SITES, TEMPLATE, Answers, name_of
+from tests.conftest import Bake, Prepare
+from tests.containers import Container, Image, buildah, built, container, wait_healthy
+from tests.project import Project
+from tests.services import free_port
+from tests.site import COMMANDS, probes_of
+
+pytestmark = pytest.mark.deploy
+
+# Bytes that its files may take beyond those of the image it starts from.
+BUDGET = 110_000_000
+
+
+@dataclass(frozen=True)
+class Built:
+    """The image of a combination, and the environment in which it is run."""
+
+    project: Project
+    image: Image
+    variables: dict[str, str]
+
+    @property
+    def servers(self) -> dict[str, list[str]]:
+        """The commands of its servers, by their names; the image's own is the last one."""
+        interface = self.project.answers["interface"]
+        return {
+            name: COMMANDS[name]
+            for name, interfaces in {
+                "gunicorn": ("wsgi", "both"),
+                "uvicorn": ("asgi", "both"),
+            }.items()
+            if interface in interfaces
+        }
+
+
+@pytest.fixture(scope="module", params=SITES, ids=lambda answers: f"{name_of(answers)}-image")
+def site(
+    request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Built]:
+    """The image of each combination in turn, on real services."""
+    project, variables = prepared(request.param)
+    with built(project) as image:
+        changed = {"DJANGO_SETTINGS_MODULE": "probe_settings", "PYTHONPATH": "/mnt"}
+        # Deprecated or not, its libraries are compiled and imported by another interpreter.
+        kept = {name: value for name, value in variables.items() if name != "PYTHONWARNINGS"}
+        if project.is_(database="sqlite"):
+            kept.pop("DATABASE_URL")
+        yield Built(project, image, kept | changed)
+
+
+@pytest.fixture
+def volumes(site: Built, tmp_path: Path) -> dict[Path, str]:
+    """The volumes of its containers: the tests' views, and where SQLite's file is."""
+    found = {probes_of(site.project): "/mnt"}
+    # The container's user passes through, to what belongs to it.
+    for folder in (*reversed(tmp_path.parents), tmp_path, *found):
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    if site.project.is_(database="sqlite"):
+        data = tmp_path / "data"
+        data.mkdir()
+        os.chown(data, 10001, 10001)
+        found[data] = "/data"
+    return found
+
+
+def test_it_holds_what_is_needed_and_no_more(site: Built) -> None:
+    here = site.image.root / "srv" / "site"
+    assert {path.name for path in here.iterdir()} == {
+        "config", "manage.py", "pyproject.toml", "staticfiles", "uv.lock", site.project.slug,
+    }  # fmt: skip
+    # Installed, but not for development; no tool to install or compile with.
+    for absent in ("pytest", "ruff", "mypy", "daphne", "uv", "just"):
+        assert not (site.image.root / "srv/venv/bin" / absent).exists()
+    for folder in ("usr/bin", "usr/local/bin", "opt", "root/.local/bin"):
+        found = site.image.root / folder
+        names = {path.name for path in found.iterdir()} if found.is_dir() else set()
+        assert not names & {"uv", "uvx", "gcc", "cc", "make"}
+    # Compiled already, as nothing can be written there later.
+    for module in ("config/settings.py", f"{site.project.slug}/users/models.py"):
+        folder = (here / module).parent / "__pycache__"
+        assert list(folder.glob(f"{Path(module).stem}.*.pyc"))
+    assert (here / "staticfiles" / "staticfiles.json").exists()
+    assert list(here.glob("staticfiles/**/*.css.gz"))
+    size = site.image.size()
+    assert size < BUDGET, f"{size / 1e6:.0f} MB beyond its base"
+
+
+def test_nobody_can_change_what_it_runs(site: Built) -> None:
+    user, group = site.image.configuration["User"].split(":")
+    assert (user, group) == ("10001", "10001")
+    for path in (site.image.root / "srv").rglob("*"):
+        found = path.lstat()
+        assert found.st_uid == found.st_gid == 0, path
+        assert path.is_symlink() or not found.st_mode & 0o022, path
+
+
+def test_command_is_that_of_its_server(site: Built) -> None:
+    assert site.image.configuration["Cmd"] == list(site.servers.values())[-1]
+    assert not site.image.configuration.get("Entrypoint")
+    assert list(site.image.configuration["ExposedPorts"]) == ["8000/tcp"]
+
+
+def test_every_server_runs_with_its_root_read_only(
+    site: Built, volumes: dict[Path, str], tmp_path: Path
+) -> None:
+    """From the release to the end: migrated, healthy, under load, and drained."""
+    with container(
+        site.image, tmp_path / "migrate", "python", "manage.py", "migrate", "--no-input",
+        volumes=volumes, **site.variables,
+    ) as migrate:  # fmt: skip
+        assert migrate.process.wait(timeout=60) == 0, migrate.log
+        assert "No migrations to apply" in migrate.log or "OK" in migrate.log
+
+    with ExitStack() as stack:
+        running: dict[str, tuple[Container, str]] = {}
+        own = site.image.configuration["Cmd"]
+        for name, command in site.servers.items():
+            port = free_port()
+            started = container(
+                site.image, tmp_path / name, *([] if command == own else command),
+                volumes=volumes, PORT=str(port), **site.variables,
+            )  # fmt: skip
+            running[name] = stack.enter_context(started), f"http://localhost:{port}"
+        for serving, _ in running.values():
+            wait_healthy(serving)
+        for serving, origin in running.values():
+            stays_what_it_is(serving)
+            serves(serving, origin)
+            drains(serving, origin)
+
+
+def stays_what_it_is(serving: Container) -> None:
+    """Its user has no rights, and only /tmp can be written to."""
+    status = serving.run("cat", "/proc/self/status").stdout
+    assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", status, re.M)
+    assert set(re.findall(r"^Cap\w+:\t(\w+)$", status, re.M)) == {"0" * 16}
+    for folder in ("/", "/srv/site", "/srv/venv", "/var/tmp"):
+        attempt = serving.run("touch", f"{folder}/file")
+        assert attempt.returncode != 0
+        assert "Read-only" in attempt.stdout or "Permission denied" in attempt.stdout
+    assert serving.run("touch", "/tmp/file").returncode == 0
+
+
+def serves(serving: Container, origin: str) -> None:
+    """Pages, uploads beyond what stays in memory, and all of it within the limit of memory."""
+    home = httpx.get(origin, timeout=20)
+    assert home.status_code == 200
+    [style] = re.findall(r'href="(/static/pages/site\.\w+\.css)"', home.text)
+    assert httpx.get(origin + style).headers["Content-Encoding"] == "gzip"
+    assert httpx.get(f"{origin}/health/ready").status_code == 200
+
+    pages = ["/", "/accounts/login/", "/admin/login/", "/probe/query/"] * 5
+
+    def visit(number: int) -> set[int]:
+        with httpx.Client(base_url=origin, timeout=30) as client:
+            return {client.get(page).status_code for page in pages}
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set().union(*pool.map(visit, range(16))) == {200}
+    upload = httpx.post(f"{origin}/probe/digest/", content=b"x" * 5_000_000, timeout=30)
+    assert upload.json()["bytes"] == 5_000_000
+    assert serving.memory() < memory_limit(), f"{serving.memory() / 1e6:.0f} MB"
+
+
+def memory_limit() -> int:
+    """Return the bytes that compose.yaml lets a server have."""
+    text = next(TEMPLATE.glob("{{*/deploy/*compose.yaml*")).read_text()
+    return int(re.search(r"^  mem_limit: (\d+)m$", text, re.M)[1]) * 2**20
+
+
+def drains(serving: Container, origin: str) -> None:
+    """A request under way is answered after SIGTERM, and all ends with status 0."""
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(httpx.get, f"{origin}/probe/slow/", timeout=20)
+        time.sleep(1)  # it takes three
+        status = serving.stop()
+        assert under_way.result().json() == {"slept": 3}
+    assert status == 0, serving.log[-2000:]
+    wrong = [
+        line
+        for line in serving.log.splitlines()
+        if re.search(r'Traceback|Error\b|"level": ?"(warning|error|critical)"', line)
+    ]
+    assert not wrong, wrong
+
+
+def test_no_secret_is_in_any_layer(prepared: Prepare, tmp_path: Path) -> None:
+    answers = {"interface": "both", "realtime": "channels", "database": "postgresql"}
+    project, _ = prepared(answers)
+    secrets = re.findall(r"^\w+=(\S{50,})$", project.read(".env"), re.M)
+    assert len(secrets) == 2
+    with built(project) as image:
+        assert not any(secret in json.dumps(image.layers) for secret in secrets)
+        buildah("push", image.name, f"docker-archive:{tmp_path}/image.tar:{image.name}")
+    found = 0
+    with tarfile.open(tmp_path / "image.tar") as archive:
+        for layer in archive:
+            content = archive.extractfile(layer)
+            if content is None or not layer.name.endswith(".tar"):
+                continue
+            with tarfile.open(fileobj=content) as files:
+                for file in files:
+                    assert Path(file.name).name not in {".env", "db.sqlite3"}
+                    if file.isfile() and file.name.startswith("srv/site"):
+                        found += 1
+                        text = files.extractfile(file).read()
+                        assert not any(secret.encode() in text for secret in secrets), file.name
+    assert found > 100
+
+
+def test_without_a_lock_file_uv_says_what_to_do(bake: Bake) -> None:
+    with pytest.raises(AssertionError, match="uv lock"), built(bake(interface="wsgi")):
+        pass
+
+
+@pytest.mark.parametrize("answers", SITES, ids=name_of)
+def test_dockerfile_is_clean(answers: Answers, bake: Bake) -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+
+    bake(**answers).must(str(hadolint), "Dockerfile")
