@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("tests.site")
+pytest.register_assert_rewrite("tests.containers", "tests.site")
 
 from tests import services
 from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of
+from tests.containers import Built, built
 from tests.project import PRODUCTION, Project
 from tests.site import prepare, probes_of
 
@@ -23,9 +24,13 @@ type Prepare = Callable[[Answers], tuple[Project, dict[str, str]]]
 
 @pytest.fixture(scope="session")
 def bake(cookies_session: Any) -> Bake:
-    """Return a function that makes a project of some answers; the others are the defaults."""
+    """Return a function that makes a project of some answers; the others are the defaults.
+
+    Not its name: a file that has the default one in it must not pass.
+    """
 
     def bake(**answers: str) -> Project:
+        answers = {"project_name": "Corner Shop", **answers}
         result = cookies_session.bake(extra_context=answers, template=str(TEMPLATE))
         assert result.exception is None, result.exception
         assert result.exit_code == 0
@@ -122,6 +127,19 @@ def prepared(
         return cache[name]
 
     return prepared
+
+
+@pytest.fixture(scope="session", params=SITES, ids=lambda answers: f"{name_of(answers)}-image")
+def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Built]:
+    """The image of each combination in turn, and what it needs to run on real services."""
+    project, variables = prepared(request.param)
+    changed = {"DJANGO_SETTINGS_MODULE": "probe_settings", "PYTHONPATH": "/mnt"}
+    # Its libraries are compiled by an interpreter that has other warnings.
+    kept = {name: value for name, value in variables.items() if name != "PYTHONWARNINGS"}
+    if project.is_(database="sqlite"):
+        kept.pop("DATABASE_URL")
+    with built(project) as image:
+        yield Built(project, image, kept | changed)
 
 
 def pytest_configure(config: pytest.Config) -> None:

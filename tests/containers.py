@@ -24,6 +24,7 @@ import psutil
 from tests.network import Host
 from tests.project import Project
 from tests.services import missing, wait_until
+from tests.site import COMMANDS
 
 BASE = "localhost/python:3.13-slim-trixie"
 # Kept between runs: making the base takes half a minute.
@@ -314,3 +315,19 @@ def wait_healthy(running: Container, seconds: float = 60) -> None:
             return False  # process 1 is not there yet
 
     wait_until(look, "the container is healthy", seconds, pause=0.3)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The image of a combination, and the environment in which it is run."""
+
+    project: Project
+    image: Image
+    variables: dict[str, str]
+
+    @property
+    def servers(self) -> dict[str, list[str]]:
+        """The commands of its servers, by their names; the image's own is the last one."""
+        interface = self.project.answers["interface"]
+        names = {"wsgi": ["gunicorn"], "asgi": ["uvicorn"], "both": ["gunicorn", "uvicorn"]}
+        return {name: COMMANDS[name] for name in names[interface]}

@@ -1,5 +1,6 @@
 """Several hosts on one machine: network namespaces on a bridge that no packet can leave."""
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -45,6 +46,19 @@ class Host:
         """What runs a command on this host, where the names of all hosts are known."""
         return ["ip", "netns", "exec", self.namespace]
 
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be on this host: sockets that this thread opens are its own."""
+        with (
+            Path("/proc/thread-self/ns/net").open() as before,
+            (Path("/run/netns") / self.namespace).open() as there,
+        ):
+            os.setns(there.fileno(), os.CLONE_NEWNET)
+            try:
+                yield
+            finally:
+                os.setns(before.fileno(), os.CLONE_NEWNET)
+
     def unplug(self) -> None:
         """Pull its cable."""
         ip("-n", f"{self.network.prefix}-switch", "link", "set", f"v-{self.name}", "down")
@@ -67,8 +81,8 @@ class Network:
 
 
 @contextmanager
-def network(*names: str, subnet: str = "198.51.100.") -> Iterator[Network]:
-    """Make a network of hosts that have `names`; the first has the address 11, and so on."""
+def network(*names: str, first: str = "198.51.100.11") -> Iterator[Network]:
+    """Make a network of hosts that have `names`, and addresses from `first` on."""
     require()
     prefix = f"t{os.getpid()}"
     switch = f"{prefix}-switch"
@@ -82,8 +96,8 @@ def network(*names: str, subnet: str = "198.51.100.") -> Iterator[Network]:
         undo.callback(ip, "netns", "del", switch)
         ip("-n", switch, "link", "add", "br0", "type", "bridge")
         ip("-n", switch, "link", "set", "br0", "up")
-        for number, name in enumerate(names, 11):
-            host = Host(made, name, f"{subnet}{number}")
+        for number, name in enumerate(names):
+            host = Host(made, name, str(ipaddress.ip_address(first) + number))
             ip("netns", "add", host.namespace)
             undo.callback(ip, "netns", "del", host.namespace)
             ip("-n", switch, "link", "add", f"v-{name}", "type", "veth",

@@ -157,7 +157,7 @@ def test_every_unfit_answer_is_told_at_once(folder: Path) -> None:
 
 
 def test_typed_braces_are_refused_and_not_evaluated(folder: Path) -> None:
-    typed = "{{ 7 * 7 }}\nmy_site\n1\n1\n1\n"
+    typed = "{{ 7 * 7 }}\nmy_site\n1\n1\n1\n1\n"
 
     assert_refused(cookiecutter(folder, typed=typed), folder, "project_name", "{")
 
@@ -253,7 +253,7 @@ def test_hook_and_check_run_on_the_python_of_the_user() -> None:
 
 
 def test_person_is_asked_in_words(folder: Path) -> None:
-    run = cookiecutter(folder, typed="Corner Shop\n\n3\n2\n2\n")
+    run = cookiecutter(folder, typed="Corner Shop\n\n3\n2\n2\n1\n")
 
     assert run.returncode == 0, run.stderr
     assert (folder / "corner_shop" / "config" / "serve.py").exists()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from benchmarks.subjects import HANDLER
-from tests.combinations import TEMPLATE
+from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
 from tests.conftest import Bake
 from tests.project import Project
 
@@ -33,7 +33,8 @@ def expected_files(project: Project) -> set[str]:
         "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
         "config/settings.py", "config/static_files.py", "config/urls.py",
         f"{slug}/__init__.py",
-        f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/models.py",
+        f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/login.py",
+        f"{users}/models.py",
         f"{users}/migrations/__init__.py", f"{users}/migrations/0001_initial.py",
         f"{pages}/__init__.py", f"{pages}/apps.py", f"{pages}/context_processors.py",
         f"{pages}/health.py", f"{pages}/serving.py", f"{pages}/urls.py", f"{pages}/views.py",
@@ -91,6 +92,8 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if not project.is_(deployment="none"):
         files |= {"Dockerfile", ".dockerignore"}
+    if project.is_(deployment="compose"):
+        files |= {"deploy/compose.yaml"}
     return files
 
 
@@ -106,6 +109,7 @@ def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
     for name in placed.files():
         text = placed.read(name)
         assert "cookiecutter" not in text, name
+        assert not re.search(r"my.?site", text, re.IGNORECASE), f"{name} has the default name"
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
         if not name.endswith(".html") and name != "config/proxy.py":
             assert not re.search(r"\{\{|\{%|\{#", text), name
@@ -256,6 +260,24 @@ def test_the_same_answers_give_the_same_files(bake: Bake) -> None:
     assert {name: first.read(name) for name in first.files() - {".env"}} == {
         name: second.read(name) for name in second.files() - {".env"}
     }
+
+
+@pytest.mark.parametrize("answers", SITES, ids=name_of)
+def test_deployment_changes_no_code(answers: Answers, bake: Bake) -> None:
+    """So what is proven of one is true for all; what differs has tests of its own."""
+    own = re.compile(r"deploy/|Dockerfile|\.dockerignore|\.env|README\.md|tests/test_deploy\.py")
+    different = [
+        bake(**answers, deployment=deployment)
+        for deployment in CHOICES["deployment"]
+        if is_valid(answers | {"deployment": deployment})
+    ]
+
+    first, *others = [
+        {name: project.read(name) for name in project.files() if not own.match(name)}
+        for project in different
+    ]
+    assert others
+    assert all(code == first for code in others)
 
 
 def test_template_is_formatted_and_linted(toolbox: Project) -> None:

@@ -9,10 +9,8 @@ import re
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -20,10 +18,9 @@ import pytest
 
 from tests.combinations import SITES, TEMPLATE, Answers, name_of
 from tests.conftest import Bake, Prepare
-from tests.containers import Container, Image, buildah, built, container, wait_healthy
-from tests.project import Project
+from tests.containers import Built, Container, buildah, built, container, wait_healthy
 from tests.services import free_port
-from tests.site import COMMANDS, probes_of
+from tests.site import probes_of
 
 pytestmark = pytest.mark.deploy
 
@@ -31,52 +28,15 @@ pytestmark = pytest.mark.deploy
 BUDGET = 110_000_000
 
 
-@dataclass(frozen=True)
-class Built:
-    """The image of a combination, and the environment in which it is run."""
-
-    project: Project
-    image: Image
-    variables: dict[str, str]
-
-    @property
-    def servers(self) -> dict[str, list[str]]:
-        """The commands of its servers, by their names; the image's own is the last one."""
-        interface = self.project.answers["interface"]
-        return {
-            name: COMMANDS[name]
-            for name, interfaces in {
-                "gunicorn": ("wsgi", "both"),
-                "uvicorn": ("asgi", "both"),
-            }.items()
-            if interface in interfaces
-        }
-
-
-@pytest.fixture(scope="module", params=SITES, ids=lambda answers: f"{name_of(answers)}-image")
-def site(
-    request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Built]:
-    """The image of each combination in turn, on real services."""
-    project, variables = prepared(request.param)
-    with built(project) as image:
-        changed = {"DJANGO_SETTINGS_MODULE": "probe_settings", "PYTHONPATH": "/mnt"}
-        # Deprecated or not, its libraries are compiled and imported by another interpreter.
-        kept = {name: value for name, value in variables.items() if name != "PYTHONWARNINGS"}
-        if project.is_(database="sqlite"):
-            kept.pop("DATABASE_URL")
-        yield Built(project, image, kept | changed)
-
-
 @pytest.fixture
-def volumes(site: Built, tmp_path: Path) -> dict[Path, str]:
+def volumes(built_site: Built, tmp_path: Path) -> dict[Path, str]:
     """The volumes of its containers: the tests' views, and where SQLite's file is."""
-    found = {probes_of(site.project): "/mnt"}
+    found = {probes_of(built_site.project): "/mnt"}
     # The container's user passes through, to what belongs to it.
     for folder in (*reversed(tmp_path.parents), tmp_path, *found):
         if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o011)
-    if site.project.is_(database="sqlite"):
+    if built_site.project.is_(database="sqlite"):
         data = tmp_path / "data"
         data.mkdir()
         os.chown(data, 10001, 10001)
@@ -84,62 +44,62 @@ def volumes(site: Built, tmp_path: Path) -> dict[Path, str]:
     return found
 
 
-def test_it_holds_what_is_needed_and_no_more(site: Built) -> None:
-    here = site.image.root / "srv" / "site"
+def test_it_holds_what_is_needed_and_no_more(built_site: Built) -> None:
+    here = built_site.image.root / "srv" / "site"
     assert {path.name for path in here.iterdir()} == {
-        "config", "manage.py", "pyproject.toml", "staticfiles", "uv.lock", site.project.slug,
+        "config", "manage.py", "pyproject.toml", "staticfiles", "uv.lock", built_site.project.slug,
     }  # fmt: skip
     # Installed, but not for development; no tool to install or compile with.
     for absent in ("pytest", "ruff", "mypy", "daphne", "uv", "just"):
-        assert not (site.image.root / "srv/venv/bin" / absent).exists()
+        assert not (built_site.image.root / "srv/venv/bin" / absent).exists()
     for folder in ("usr/bin", "usr/local/bin", "opt", "root/.local/bin"):
-        found = site.image.root / folder
+        found = built_site.image.root / folder
         names = {path.name for path in found.iterdir()} if found.is_dir() else set()
         assert not names & {"uv", "uvx", "gcc", "cc", "make"}
     # Compiled already, as nothing can be written there later.
-    for module in ("config/settings.py", f"{site.project.slug}/users/models.py"):
+    for module in ("config/settings.py", f"{built_site.project.slug}/users/models.py"):
         folder = (here / module).parent / "__pycache__"
         assert list(folder.glob(f"{Path(module).stem}.*.pyc"))
     assert (here / "staticfiles" / "staticfiles.json").exists()
     assert list(here.glob("staticfiles/**/*.css.gz"))
-    size = site.image.size()
+    size = built_site.image.size()
     assert size < BUDGET, f"{size / 1e6:.0f} MB beyond its base"
 
 
-def test_nobody_can_change_what_it_runs(site: Built) -> None:
-    user, group = site.image.configuration["User"].split(":")
+def test_nobody_can_change_what_it_runs(built_site: Built) -> None:
+    user, group = built_site.image.configuration["User"].split(":")
     assert (user, group) == ("10001", "10001")
-    for path in (site.image.root / "srv").rglob("*"):
+    for path in (built_site.image.root / "srv").rglob("*"):
         found = path.lstat()
         assert found.st_uid == found.st_gid == 0, path
         assert path.is_symlink() or not found.st_mode & 0o022, path
 
 
-def test_command_is_that_of_its_server(site: Built) -> None:
-    assert site.image.configuration["Cmd"] == list(site.servers.values())[-1]
-    assert not site.image.configuration.get("Entrypoint")
-    assert list(site.image.configuration["ExposedPorts"]) == ["8000/tcp"]
+def test_command_is_that_of_its_server(built_site: Built) -> None:
+    assert built_site.image.configuration["Cmd"] == list(built_site.servers.values())[-1]
+    assert not built_site.image.configuration.get("Entrypoint")
+    assert list(built_site.image.configuration["ExposedPorts"]) == ["8000/tcp"]
 
 
 def test_every_server_runs_with_its_root_read_only(
-    site: Built, volumes: dict[Path, str], tmp_path: Path
+    built_site: Built, volumes: dict[Path, str], tmp_path: Path
 ) -> None:
     """From the release to the end: migrated, healthy, under load, and drained."""
     with container(
-        site.image, tmp_path / "migrate", "python", "manage.py", "migrate", "--no-input",
-        volumes=volumes, **site.variables,
+        built_site.image, tmp_path / "migrate", "python", "manage.py", "migrate", "--no-input",
+        volumes=volumes, **built_site.variables,
     ) as migrate:  # fmt: skip
         assert migrate.process.wait(timeout=60) == 0, migrate.log
         assert "No migrations to apply" in migrate.log or "OK" in migrate.log
 
     with ExitStack() as stack:
         running: dict[str, tuple[Container, str]] = {}
-        own = site.image.configuration["Cmd"]
-        for name, command in site.servers.items():
+        own = built_site.image.configuration["Cmd"]
+        for name, command in built_site.servers.items():
             port = free_port()
             started = container(
-                site.image, tmp_path / name, *([] if command == own else command),
-                volumes=volumes, PORT=str(port), **site.variables,
+                built_site.image, tmp_path / name, *([] if command == own else command),
+                volumes=volumes, PORT=str(port), **built_site.variables,
             )  # fmt: skip
             running[name] = stack.enter_context(started), f"http://localhost:{port}"
         for serving, _ in running.values():

@@ -4,10 +4,16 @@ https://docs.djangoproject.com/en/6.1/topics/http/urls/
 """
 
 from django.contrib import admin
+from django.contrib.auth.views import LoginView
 from django.urls import include, path
+
+from {{ cookiecutter.project_slug }}.users.login import LimitedForm
 
 urlpatterns = [
     path("", include("{{ cookiecutter.project_slug }}.pages.urls")),
+    path(
+        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm), name="login"
+    ),
     path("accounts/", include("django.contrib.auth.urls")),
     path("admin/", admin.site.urls),
 {% if cookiecutter.__channels %}

@@ -1,7 +1,15 @@
+import pytest
 from django.core import mail
+from django.core.cache import cache
 from django.test import Client
 
+from {{ cookiecutter.project_slug }}.users import login
 from {{ cookiecutter.project_slug }}.users.models import User
+
+
+@pytest.fixture(autouse=True)
+def nobody_tried_yet() -> None:
+    cache.clear()
 
 
 def test_logging_in_and_out(client: Client, ada: User) -> None:
@@ -22,6 +30,43 @@ def test_wrong_password_is_refused(client: Client, ada: User) -> None:
 
     assert "Please enter a correct username" in response.content.decode()
     assert "_auth_user_id" not in client.session
+
+
+@pytest.mark.parametrize("path", ["/accounts/login/", "/admin/login/"])
+def test_passwords_are_not_guessed(client: Client, admin_user: User, path: str) -> None:
+    def attempt(password: str, address: str = "2001:db8::1") -> str:
+        form = {"username": "admin", "password": password}
+        return client.post(path, form, REMOTE_ADDR=address).content.decode()
+
+    # Who gets in does not use attempts up.
+    for _ in range(2 * login.ATTEMPTS):
+        attempt("password")
+        client.logout()
+    for _ in range(login.ATTEMPTS):
+        assert "Too many attempts" not in attempt("a guess")
+
+    # Not even the right one, and not from another address of the same network.
+    assert "Try again in 5 minutes" in attempt("password")
+    assert "Try again in 5 minutes" in attempt("password", "2001:db8::2")
+    assert "_auth_user_id" not in client.session
+    attempt("password", "192.0.2.1")
+    assert "_auth_user_id" in client.session
+
+
+def test_log_in_works_while_the_cache_is_away(
+    client: Client,
+    ada: User,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError("no cache here")
+
+    monkeypatch.setattr(login.cache, "add", away)
+    client.post("/accounts/login/", {"username": "ada", "password": "adaada"})
+
+    assert "_auth_user_id" in client.session
+    assert "not counted: no cache here" in caplog.text
 
 
 def test_changing_the_password(client: Client, ada: User) -> None:

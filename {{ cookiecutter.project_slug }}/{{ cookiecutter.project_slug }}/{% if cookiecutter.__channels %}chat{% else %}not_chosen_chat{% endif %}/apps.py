@@ -5,7 +5,7 @@ from django.core import checks
 class ChatConfig(AppConfig):
     """Rooms in which people who are logged in talk to each other."""
 
-    name = "my_site.chat"
+    name = "{{ cookiecutter.project_slug }}.chat"
 
     def ready(self) -> None:
         from . import sessions
