@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.network import Host
 
 
 def free_port(count: int = 1) -> int:
@@ -88,18 +91,24 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[PostgreSQL]:
-    """Run a PostgreSQL server that keeps its data in `folder`."""
+def postgresql(
+    folder: Path, host: "Host | None" = None, user: str = "postgres", password: str = ""
+) -> Iterator[PostgreSQL]:
+    """Run a PostgreSQL server that keeps its data in `folder`.
+
+    On this machine's loopback it trusts everybody; on a `host` of a network it listens to all
+    the others, on its usual port, and lets `user` in with `password`.
+    """
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     found = shutil.which("pg_ctl") or (versions and str(versions[-1]))
     if not found:
         missing("PostgreSQL", "postgresql")
     programs = Path(found).resolve().parent
-    data, port = folder / "data", free_port()
+    data, port = folder / "data", 5432 if host else free_port()
     # The server refuses to run as root.
-    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    prefix = user if os.geteuid() == 0 else []
-    if prefix:
+    prefix = list(host.enter) if host else []
+    if os.geteuid() == 0:
+        prefix += ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         shutil.chown(folder, "postgres", "postgres")
         for parent in folder.parents:
             if parent.owner() == "root" and parent.stat().st_mode & 0o777 == 0o700:
@@ -110,13 +119,20 @@ def postgresql(folder: Path) -> Iterator[PostgreSQL]:
             [*prefix, *map(str, command)], check=True, stdout=subprocess.DEVNULL, cwd=folder
         )
 
-    run(programs / "initdb", "-A", "trust", "-U", "postgres", "-N", "-D", data)
+    (folder / "password").write_text(f"{password or 'none'}\n")
+    run(programs / "initdb", "-A", "trust", "-U", user, "-N", "-D", data,
+        "--pwfile", folder / "password")  # fmt: skip
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")
     options = (
-        f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} "
-        "-c fsync=off -c max_connections=200"
+        f"-c listen_addresses={'*' if host else '127.0.0.1'} -c port={port} "
+        f"-c unix_socket_directories={folder} -c fsync=off "
+        f"-c max_connections={100 if host else 200}"
     )
     run(programs / "pg_ctl", "-w", "-D", data, "-l", folder / "log", "-o", options, "start")
     try:
+        if user != "postgres":
+            run(programs / "createdb", "-h", folder, "-p", port, "-U", user, user)
         yield PostgreSQL(programs, port)
     finally:
         run(programs / "pg_ctl", "-w", "-m", "immediate", "-D", data, "stop")
