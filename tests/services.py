@@ -51,11 +51,11 @@ def wait_until(
         time.sleep(pause)
 
 
-def answers(port: int) -> bool:
+def answers(port: int, address: str = "127.0.0.1") -> bool:
     """Return whether somebody listens on `port`."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
 
 
 def missing(name: str, package: str) -> NoReturn:

@@ -86,10 +86,12 @@ class Site:
     sessions: dict[str, str] = field(default_factory=dict)
     killed: set[int] = field(default_factory=set)
     family: set[int] = field(default_factory=set)
+    # Its name or address, where the test is.
+    host: str = "localhost"
 
     @property
     def origin(self) -> str:
-        return f"http://localhost:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def log(self) -> str:
@@ -142,13 +144,17 @@ class Site:
         origin: str | None = "same",
         user: str | None = "ada",
         headers: dict[str, str] | None = None,
+        at: str = "",
     ) -> ClientConnection:
-        """Open a WebSocket, as a browser on a page of `origin` with `user` logged in."""
+        """Open a WebSocket, as a browser on a page of `origin` with `user` logged in.
+
+        With `at` it is at that address and port of the site, and not at the usual one.
+        """
         headers = dict(headers or {})
         if user:
             headers["Cookie"] = self.cookies_of(user)
         return connect(
-            f"ws://localhost:{self.port}{path}",
+            f"ws://{at or f'{self.host}:{self.port}'}{path}",
             origin=self.origin if origin == "same" else origin,  # type: ignore[arg-type]
             additional_headers=headers,
             open_timeout=10,
