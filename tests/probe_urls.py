@@ -4,6 +4,7 @@ Views that take their time, query, stream, and tell what Django knows of a reque
 """
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,6 +14,12 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path
+from django.views.decorators.csrf import csrf_exempt
+
+# Seconds between the heartbeats of the emitted streams, where a test has not the time to wait.
+if seconds := os.environ.get("PROBE_HEARTBEAT"):
+    streams = import_module(f"{apps.get_app_config('notifications').name}.streams")
+    streams.HEARTBEAT = float(seconds)
 
 
 def slow(request: HttpRequest) -> JsonResponse:
@@ -30,6 +37,14 @@ def request_facts(request: HttpRequest) -> JsonResponse:
             "request_id": request.headers.get("X-Request-ID"),
         }
     )
+
+
+@csrf_exempt
+def upload(request: HttpRequest) -> JsonResponse:
+    digest = hashlib.sha256()
+    while piece := request.read(64 * 1024):
+        digest.update(piece)
+    return JsonResponse({"sha256": digest.hexdigest()})
 
 
 def publish(request: HttpRequest, room: str, text: str) -> JsonResponse:
@@ -74,6 +89,7 @@ urlpatterns = [
     path("probe/slow/", slow),
     path("probe/facts/", request_facts),
     path("probe/query/", query),
+    path("probe/upload/", upload),
     path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),
     path("async/wait/", async_wait),
