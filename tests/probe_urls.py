@@ -16,6 +16,11 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+# Seconds between the heartbeats of the emitted streams, where a test has not the time to wait.
+if seconds := os.environ.get("PROBE_HEARTBEAT"):
+    streams = import_module(f"{apps.get_app_config('notifications').name}.streams")
+    streams.HEARTBEAT = float(seconds)
+
 
 def slow(request: HttpRequest) -> JsonResponse:
     time.sleep(3)
@@ -35,13 +40,13 @@ def request_facts(request: HttpRequest) -> JsonResponse:
 
 
 @csrf_exempt
-def digest(request: HttpRequest) -> JsonResponse:
-    """Tell what was uploaded as the body."""
-    hashed, size = hashlib.sha256(), 0
-    while piece := request.read(65_536):
-        hashed.update(piece)
+def upload(request: HttpRequest) -> JsonResponse:
+    """Tell what came as the body."""
+    digest, size = hashlib.sha256(), 0
+    while piece := request.read(64 * 1024):
+        digest.update(piece)
         size += len(piece)
-    return JsonResponse({"sha256": hashed.hexdigest(), "bytes": size})
+    return JsonResponse({"sha256": digest.hexdigest(), "bytes": size})
 
 
 def publish(request: HttpRequest, room: str, text: str) -> JsonResponse:
@@ -86,7 +91,7 @@ urlpatterns = [
     path("probe/slow/", slow),
     path("probe/facts/", request_facts),
     path("probe/query/", query),
-    path("probe/digest/", digest),
+    path("probe/upload/", upload),
     path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),
     path("async/wait/", async_wait),

@@ -138,7 +138,7 @@ def serves(serving: Container, origin: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert set().union(*pool.map(visit, range(16))) == {200}
-    upload = httpx.post(f"{origin}/probe/digest/", content=b"x" * 5_000_000, timeout=30)
+    upload = httpx.post(f"{origin}/probe/upload/", content=b"x" * 5_000_000, timeout=30)
     assert upload.json()["bytes"] == 5_000_000
     assert serving.memory() < memory_limit(), f"{serving.memory() / 1e6:.0f} MB"
 
