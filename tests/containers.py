@@ -245,6 +245,11 @@ class Container:
 
     def kill(self) -> None:
         """Kill it at once, as when its machine is gone."""
+        with suppress(psutil.NoSuchProcess):
+            # Its process 1 takes all others along.
+            for process in psutil.Process(self.process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
@@ -288,7 +293,7 @@ def container(
         process = subprocess.Popen(
             [
                 *(host.enter if host else []),
-                "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
+                "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
                 "sh", "-c", SET_UP, "sh", str(image.root), str(mounts),
                 *inside(image, everything, command or image.configuration["Cmd"]),
             ],

@@ -59,6 +59,16 @@ class Host:
             finally:
                 os.setns(before.fileno(), os.CLONE_NEWNET)
 
+    def listed(self, line: bool) -> None:
+        """Let the others find this host by its names, or not any more."""
+        before, after = (f"#{self.address}", f" {self.address}")
+        if not line:
+            before, after = after, before
+        # In place and of the same length: who reads it meanwhile finds all the others.
+        text = self.names.read_text()
+        with self.names.open("r+") as file:
+            file.write(text.replace(f"{before} ", f"{after} "))
+
     def unplug(self) -> None:
         """Pull its cable."""
         ip("-n", f"{self.network.prefix}-switch", "link", "set", f"v-{self.name}", "down")
@@ -114,6 +124,6 @@ def network(*names: str, first: str = "198.51.100.11") -> Iterator[Network]:
             (own / "hosts").symlink_to(file)
         file.write_text(
             "127.0.0.1 localhost\n"
-            + "".join(f"{host.address} {name}\n" for name, host in made.hosts.items())
+            + "".join(f" {host.address} {name}\n" for name, host in made.hosts.items())
         )
         yield made
