@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import os
 import re
+import runpy
 import shutil
 import socket
 import ssl
@@ -872,6 +873,20 @@ def test_two_sites_stand_beside_each_other_and_debians_own(bake: Bake, tmp_path:
 
     assert "test is successful" in said
     assert "warn" not in said
+
+
+def test_serving_on_ones_own_machine_takes_uploads_of_the_same_size(
+    bake: Bake, tmp_path: Path
+) -> None:
+    project = bake(interface="both", deployment="systemd")
+    proxy = runpy.run_path(str(project.path / "config/proxy.py"))
+    proxy["write_nginx"](proxy["Ports"](1, 2, 3), tmp_path)
+
+    sizes = [
+        re.findall(r"client_max_body_size (\w+);", text)
+        for text in ((tmp_path / "nginx.conf").read_text(), project.read(FILES["nginx"]))
+    ]
+    assert sizes == [["10m"], ["10m"]]
 
 
 def judged_by_nginx(folder: Path, sites: dict[str, str]) -> str:
