@@ -128,7 +128,8 @@ def here() -> Path:
 def network() -> Iterator[Network]:
     """Make a network with the addresses of the site and of its visitors."""
     if os.geteuid() != 0:
-        missing("root", "sudo, and run this with it")
+        refuse = pytest.fail if os.environ.get("CI") else pytest.skip
+        refuse("Only root can make a network of its own.")
     with here().open("rb") as home:
         os.unshare(os.CLONE_NEWNET)
         try:
@@ -138,7 +139,7 @@ def network() -> Iterator[Network]:
     with made:
         found = Network(made.fileno())
         with found.inside():
-            run("ip", "link", "set", "lo", "up")
+            run(program("ip", "iproute2"), "link", "set", "lo", "up")
             for address in (SITE, CLIENT, OTHER_CLIENT):
                 run("ip", "address", "add", f"{address}/32", "dev", "lo")
         yield found
