@@ -92,8 +92,27 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if not project.is_(deployment="none"):
         files |= {"Dockerfile", ".dockerignore"}
+        files |= {"deploy/README.md"} | ({"tests/test_deploy.py"} if both else set())
+    roles = ["pages", "live"] if both else ["web"]
     if project.is_(deployment="compose"):
-        files |= {"deploy/compose.yaml"}
+        files |= {"deploy/compose.yaml", "deploy/Caddyfile"}
+    if project.is_(deployment="kubernetes"):
+        kubernetes = "deploy/kubernetes"
+        files |= {f"{kubernetes}/base/{role}.yaml" for role in roles} | {
+            f"{kubernetes}/base/kustomization.yaml", f"{kubernetes}/base/ingress.yaml",
+            f"{kubernetes}/base/network-policies.yaml",
+            f"{kubernetes}/migrate/kustomization.yaml", f"{kubernetes}/migrate/job.yaml",
+            f"{kubernetes}/production/kustomization.yaml",
+            f"{kubernetes}/production/migrate/kustomization.yaml",
+            f"{kubernetes}/production/settings/kustomization.yaml",
+        }  # fmt: skip
+    if project.is_(deployment="systemd"):
+        systemd = "deploy/systemd"
+        files |= {f"{systemd}/{slug}-{role}.{kind}" for role in roles
+                  for kind in ("service", "socket")} | {
+            f"{systemd}/{slug}-migrate.service", f"{systemd}/environment",
+            f"{systemd}/install.sh", f"{systemd}/nginx.conf",
+        }  # fmt: skip
     return files
 
 

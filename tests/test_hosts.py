@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.exceptions import WebSocketException
 
 from tests.combinations import SITES, name_of
 from tests.containers import Built, Container, container, wait_healthy
@@ -288,9 +289,17 @@ def test_machine_that_is_cut_off_loses_nothing_and_comes_back(farm: Farm) -> Non
         farm.assert_nothing_lost(talk, "cut")
         for host in cut.hosts.values():
             wait_until(lambda host=host: ready(host), "it has found database and Redis again")
-        with farm.site.socket(at=f"{cut.live.address}:8000") as socket:
-            say(socket, "here again")
-            assert next_frame(socket, "stored")
+        wait_until(lambda: stores(farm, cut), "it stores messages again")
+
+
+def stores(farm: Farm, machine: Machine) -> bool:
+    with (
+        suppress(OSError, TimeoutError, WebSocketException),
+        farm.site.socket(at=f"{machine.live.address}:8000") as socket,
+    ):
+        say(socket, "here again")
+        return bool(next_frame(socket, "stored"))
+    return False
 
 
 def page(farm: Farm) -> int | None:

@@ -14,6 +14,10 @@ import functools
 import ipaddress
 import os
 import re
+{% if cookiecutter.__wsgi %}
+import shutil
+import tempfile
+{% endif %}
 import time
 {% if cookiecutter.__asgi %}
 from collections.abc import Awaitable, Callable
@@ -175,6 +179,20 @@ class WSGIEdge:
             headers = [*headers, ("X-Request-ID", client.request_id)]
             return start_response(status, headers, exc_info)
 
+        if "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH"):
+            # A body in pieces, whose length nobody told: Django would take it for empty.
+            with tempfile.SpooledTemporaryFile(
+                settings.FILE_UPLOAD_MAX_MEMORY_SIZE
+            ) as pieces:
+                shutil.copyfileobj(environ["wsgi.input"], pieces)
+                environ["CONTENT_LENGTH"] = str(pieces.tell())
+                pieces.seek(0)
+                environ["wsgi.input"] = pieces
+                return self.answer(environ, send_start)
+        return self.answer(environ, send_start)
+
+    def answer(self, environ: dict[str, Any], send_start: Callable[..., Any]) -> Any:
+        """Return the application's answer, without a body if it was not asked for one."""
         # Returned as it is: servers send a wsgi.file_wrapper without copying.
         body = self.application(environ, send_start)
         if environ["REQUEST_METHOD"] == "HEAD":

@@ -104,8 +104,16 @@ DATABASES["default"]["CONN_MAX_AGE"] = 60
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 {% if cookiecutter.__postgresql %}
-# Seconds until an unreachable server is an error.
-POSTGRESQL_OPTIONS = {"connect_timeout": 5}
+# A server that is not reached, or not any more, is an error after seconds; by default a
+# connection to a machine that is gone waits for a quarter of an hour.
+# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+POSTGRESQL_OPTIONS = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,  # milliseconds, for what was sent
+    "keepalives_idle": 10,  # where nothing is sent, as while a query runs
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
 
 {% endif %}
 SQLITE_OPTIONS = {

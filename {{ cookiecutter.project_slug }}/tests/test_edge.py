@@ -1,5 +1,8 @@
 """Who is asking, and the id of a request (config/edge.py)."""
 
+{% if cookiecutter.__wsgi %}
+import io
+{% endif %}
 from typing import Any
 
 import pytest
@@ -99,6 +102,28 @@ def test_wsgi_application_sees_the_client_and_no_forwarded_header() -> None:
     assert seen["wsgi.url_scheme"] == "https"
     assert not any("FORWARDED" in name or "REAL_IP" in name for name in seen)
     assert sent == [[("X-Request-ID", "abc-1")]]
+
+
+def test_wsgi_application_gets_a_body_whose_length_nobody_told() -> None:
+    seen: list[bytes] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        start_response("200 OK", [])
+        return [b""]
+
+    WSGIEdge(application)(
+        {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": "/",
+            "wsgi.url_scheme": "http",
+            "HTTP_TRANSFER_ENCODING": "chunked",
+            "wsgi.input": io.BytesIO(b"in two pieces"),
+        },
+        lambda status, headers, exc_info: None,
+    )
+
+    assert seen == [b"in two pieces"]
 {% endif %}
 {% if cookiecutter.__asgi %}
 
