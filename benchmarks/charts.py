@@ -43,8 +43,13 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 def svg(chart: str, results: Results, failures: Failures) -> str:
     """Return the chart of a question, or nothing if none of its measures was made."""
     panels: list[tuple[str, str, list[tuple[str, str, float, float]], list[Subject]]] = []
-    for measure in (m for m in MEASURES if m.chart == chart and results.get(m.name)):
-        numbers = results[measure.name]
+    for measure in (measure for measure in MEASURES if measure.chart == chart):
+        numbers = results.get(measure.name, {})
+        failed = [
+            subject
+            for subject in SUBJECTS
+            if subject.name in failures.get(measure.name, {}) and subject.name not in numbers
+        ]
         metrics = dict.fromkeys(m for values in numbers.values() for m in values)
         # The sockets have a number for each question; elsewhere the first one is the answer.
         shown = [m for m in metrics if m != ERRORS]
@@ -54,12 +59,12 @@ def svg(chart: str, results: Results, failures: Failures) -> str:
                  max(numbers[s.name].get(ERRORS, [0])))
                 for s in SUBJECTS if metric in numbers.get(s.name, {})
             ]  # fmt: skip
-            failed = [s for s in SUBJECTS if s.name in failures.get(measure.name, {})]
-            failed = [s for s in failed if s.name not in numbers]
             # A number that only one subject has compares nothing; it stands in the table.
             if chart != "sockets" or len(bars) > 1:
                 title = SOCKETS.get(metric, metric) if chart == "sockets" else measure.title
                 panels.append((title, metric, bars, failed))
+        if failed and not shown:
+            panels.append((measure.title, "", [], failed))
     if not panels:
         return ""
     kinds = {kind for _, _, bars, _ in panels for _, kind, _, _ in bars}
@@ -75,9 +80,10 @@ def svg(chart: str, results: Results, failures: Failures) -> str:
         y += 28
         direction = "less is better" if metric in LESS_IS_BETTER else "more is better"
         parts.append(text(16, y, title, "heading"))
-        parts.append(text(WIDTH - 16, y, f"{metric}, {direction}", "note", "end"))
+        if metric:
+            parts.append(text(WIDTH - 16, y, f"{metric}, {direction}", "note", "end"))
         y += 10
-        most = max(value for _, _, value, _ in bars) or 1
+        most = max((value for _, _, value, _ in bars), default=0) or 1
         for name, kind, value, errors in bars:
             length = max(1.0, value / most * BAR)
             parts.append(text(LABEL - 8, y + 16, name, "", "end"))

@@ -8,7 +8,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os._exit(3)
         if what == "hangs":
             time.sleep(60)
-        if what.startswith("postgresql"):
-            status = 500 if subprocess.run(
-                [sys.argv[3], "-Xc", "select pg_sleep(0.2)", what], capture_output=True
-            ).returncode else 200
+        if any(psql.poll() for psql in HELD):
+            status = 500
         self.send_response(status)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -51,6 +49,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *words):
         pass
+
+# Asks for eight connections to a database, of which three are refused.
+HELD = [
+    subprocess.Popen([sys.argv[3], "-Xqc", "select pg_sleep(60)", sys.argv[2]])
+    for _ in range(8 if sys.argv[2].startswith("postgresql") else 0)
+]
+while HELD and sum(psql.poll() is not None for psql in HELD) < 3:
+    time.sleep(0.02)
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
@@ -86,6 +92,9 @@ class Workshop:
             site = Site(project, process, port, self.folder / "log", "")
             yield Server(subject, Prepared(project, {}, {}, self.database), site)
         finally:
+            with suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(process.pid).children():
+                    child.kill()
             process.kill()
             process.wait()
 
@@ -210,13 +219,18 @@ def test_exhausted_postgresql_is_counted_and_told(tmp_path: Path) -> None:
         workshop.postgresql, workshop.database = postgresql, "postgres"
 
         def exhausted(bench: Bench) -> Numbers:
-            return connections(bench, seconds=2)
+            return connections(bench)
 
-        numbers = measured(workshop, exhausted).results["exhausted"][SUBJECT.name]
-    # One of the five is the connection that counts, which asks the same database.
-    assert numbers["backends, sync"] == [5]
-    assert numbers["errors"][0] > 0
-    assert numbers["not sent"][0] > 0
+        def hurried(bench: Bench) -> Numbers:
+            return connections(bench, seconds=0)
+
+        results = measured(workshop, exhausted, hurried).results
+    numbers = results["exhausted"][SUBJECT.name]
+    # With the connection that counts, which is of the same database here.
+    assert numbers["backends, sync"] == [6]
+    assert numbers["errors"] == [1000]
+    assert "not sent" not in numbers
+    assert results["hurried"][SUBJECT.name]["not sent"] == [2000]
 
 
 def restart_with_five(postgresql: PostgreSQL, folder: Path) -> None:
