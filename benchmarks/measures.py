@@ -299,7 +299,7 @@ def kibibytes(server: Server, path: str, count: int) -> float:
             return (server.mebibytes() - before) * 1024 / count
 
 
-def connections(bench: Bench, seconds: int = 60) -> Numbers:
+def connections(bench: Bench, seconds: int = 30) -> Numbers:
     """Count database backends while clients ask and go away, and after it.
 
     Whoever has not answered all within so many seconds is asked no further.
