@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,8 +19,9 @@ sys.path[0] = str(HERE.parent)
 
 
 from benchmarks import charts, report
-from benchmarks.measures import MEASURES, Bench, Measure
-from benchmarks.projects import Workshop
+from benchmarks.limits import limited, nothing_left, reason
+from benchmarks.measures import ERRORS, LIMIT, MEASURES, Bench, Measure
+from benchmarks.projects import Server, Workshop
 from benchmarks.subjects import SUBJECTS, Subject
 
 PROGRAMS = {"wrk": "wrk", "redis-server": "redis-server", "psql": "postgresql"}
@@ -124,8 +124,10 @@ class Run:
     def __init__(self, asked: argparse.Namespace, steps: list[Step]) -> None:
         self.asked = asked
         self.steps = steps
+        # Seconds that a measure may take, besides those that grow with the load.
+        self.limit: float = LIMIT
         self.results: report.Results = {}
-        self.failures: list[str] = []
+        self.failures: report.Failures = {}
         self.started = time.monotonic()
         self.measuring = 0.0
         self.done = 0
@@ -141,11 +143,11 @@ class Run:
         clock = f"[{self.done:>3}/{self.total} {minutes(now - self.started)}{left}]"
         print(f"{clock:<34} {words}", flush=True)
 
-    def fail(self, what: str, error: Exception) -> None:
-        # The first and the last line tell most: a command and the end of its traceback.
-        lines = (str(error).strip() or type(error).__name__).splitlines()
-        self.failures.append(f"{what}: {' … '.join(dict.fromkeys((lines[0], lines[-1])))}")
-        self.say(f"FAILED {self.failures[-1]}")
+    def fail(self, measure: Measure, subject: Subject, when: str, error: Exception) -> None:
+        """Note why there is no number; that is a result too."""
+        told = self.failures.setdefault(measure.name, {}).setdefault(subject.name, [])
+        told.append(f"{when}: {reason(error)}")
+        self.say(f"NO NUMBER  {subject.name}  {measure.name}  {told[-1]}")
 
     def prepare(self, workshop: Workshop) -> None:
         """Make all projects before the first is measured; leave out what cannot be made."""
@@ -155,8 +157,9 @@ class Run:
             try:
                 workshop.prepare(subject, database)
                 fit.append((subject, database, measures))
-            except (AssertionError, OSError, subprocess.SubprocessError) as error:
-                self.fail(f"{subject.name} on {database}", error)
+            except Exception as error:
+                for measure in measures:
+                    self.fail(measure, subject, "not prepared", error)
                 self.total -= self.asked.rounds * len(measures)
         self.steps = fit
         self.measuring = time.monotonic()
@@ -165,39 +168,55 @@ class Run:
         """Measure everything once a round, so that a noisy minute meets everybody."""
         for number in range(1, self.asked.rounds + 1):
             for subject, database, measures in self.steps:
-                # A server's log, which is printed when it does not start; the sentence suffices.
-                noise = StringIO()
-                with ExitStack() as stack:
-                    try:
-                        with redirect_stdout(noise):
-                            server = stack.enter_context(workshop.start(subject, database))
-                    except (AssertionError, OSError) as error:
-                        self.done += len(measures)
-                        self.fail(f"{subject.name} does not start on {database}", error)
-                        continue
-                    bench = Bench(server, workshop, self.asked.seconds, self.asked.short)
-                    for measure in measures:
-                        self.one(number, bench, measure)
+                self.subject(f"round {number}", workshop, subject, database, measures)
 
-    def one(self, number: int, bench: Bench, measure: Measure) -> None:
-        """Measure one thing and say what came of it."""
+    def subject(
+        self, when: str, workshop: Workshop, subject: Subject, database: str,
+        measures: list[Measure],
+    ) -> None:  # fmt: skip
+        """Measure one subject on one start, and on a new one after a measure that failed."""
+        server: Server | None = None
+        with ExitStack() as stack:
+            for measure in measures:
+                try:
+                    # A server's log, printed when it does not start; the sentence suffices.
+                    with redirect_stdout(StringIO()):
+                        server = server or stack.enter_context(workshop.start(subject, database))
+                except Exception as error:
+                    self.done += 1
+                    self.fail(measure, subject, f"{when}, does not start", error)
+                    continue
+                bench = Bench(server, workshop, self.asked.seconds, self.asked.short)
+                if not self.one(when, bench, measure):
+                    # Whatever is still going on in it is not the next measure's.
+                    stack.close()
+                    server = None
+
+    def one(self, when: str, bench: Bench, measure: Measure) -> bool:
+        """Measure one thing and say what came of it; return whether anything did."""
         subject = bench.server.subject
-        what = f"round {number}  {subject.name}  {measure.name}"
         try:
-            numbers = measure.run(bench)
+            with (
+                redirect_stdout(StringIO()),
+                nothing_left(),
+                limited(self.limit + 20 * self.asked.seconds),
+            ):
+                numbers = measure.run(bench)
         except Exception as error:
             # Whatever it is: an hour of results is not lost to one of them.
             self.done += 1
-            self.fail(what, error)
-            return
+            self.fail(measure, subject, when, error)
+            return False
         self.done += 1
         found = self.results.setdefault(measure.name, {}).setdefault(subject.name, {})
         for name, value in numbers.items():
             found.setdefault(name, []).append(value)
         first = next(iter(numbers))
-        errors = numbers.get("errors", 0)
+        errors = numbers.get(ERRORS, 0)
         marked = f"  {errors:,.0f} ERRORS" if errors else ""
+        what = f"{when}  {subject.name}  {measure.name}"
         self.say(f"{what}  {report.number(numbers[first])} {first}{marked}")
+        return True
 
 
 def minutes(seconds: float) -> str:
@@ -211,7 +230,7 @@ def write(folder: Path, run: Run, facts: dict[str, str]) -> None:
     (folder / "newest.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     (folder / "newest.md").write_text(report.markdown(run.results, facts, run.failures))
     for name in charts.TITLES:
-        if drawn := charts.svg(name, run.results):
+        if drawn := charts.svg(name, run.results, run.failures):
             (folder / f"{name}.svg").write_text(drawn)
     print(f"Written to {folder}")
 

@@ -4,8 +4,8 @@ import statistics
 from html import escape
 
 from benchmarks.measures import ERRORS, LESS_IS_BETTER, MEASURES
-from benchmarks.report import Results, number
-from benchmarks.subjects import SUBJECTS
+from benchmarks.report import Failures, Results, number
+from benchmarks.subjects import SUBJECTS, Subject
 
 TITLES = {
     "pages": "Pages that sync views answer",
@@ -40,11 +40,16 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 """
 
 
-def svg(chart: str, results: Results) -> str:
+def svg(chart: str, results: Results, failures: Failures) -> str:
     """Return the chart of a question, or nothing if none of its measures was made."""
-    panels: list[tuple[str, str, list[tuple[str, str, float, float]]]] = []
-    for measure in (m for m in MEASURES if m.chart == chart and results.get(m.name)):
-        numbers = results[measure.name]
+    panels: list[tuple[str, str, list[tuple[str, str, float, float]], list[Subject]]] = []
+    for measure in (measure for measure in MEASURES if measure.chart == chart):
+        numbers = results.get(measure.name, {})
+        failed = [
+            subject
+            for subject in SUBJECTS
+            if subject.name in failures.get(measure.name, {}) and subject.name not in numbers
+        ]
         metrics = dict.fromkeys(m for values in numbers.values() for m in values)
         # The sockets have a number for each question; elsewhere the first one is the answer.
         shown = [m for m in metrics if m != ERRORS]
@@ -57,10 +62,12 @@ def svg(chart: str, results: Results) -> str:
             # A number that only one subject has compares nothing; it stands in the table.
             if chart != "sockets" or len(bars) > 1:
                 title = SOCKETS.get(metric, metric) if chart == "sockets" else measure.title
-                panels.append((title, metric, bars))
+                panels.append((title, metric, bars, failed))
+        if failed and not shown:
+            panels.append((measure.title, "", [], failed))
     if not panels:
         return ""
-    kinds = {kind for _, _, bars in panels for _, kind, _, _ in bars}
+    kinds = {kind for _, _, bars, _ in panels for _, kind, _, _ in bars}
     parts = [text(16, 28, TITLES[chart], "title")]
     x = 16
     for kind, label in KINDS.items():
@@ -69,13 +76,14 @@ def svg(chart: str, results: Results) -> str:
             parts.append(text(x + 18, 55, label, "note"))
             x += 36 + 7 * len(label)
     y = 66
-    for title, metric, bars in panels:
+    for title, metric, bars, failed in panels:
         y += 28
         direction = "less is better" if metric in LESS_IS_BETTER else "more is better"
         parts.append(text(16, y, title, "heading"))
-        parts.append(text(WIDTH - 16, y, f"{metric}, {direction}", "note", "end"))
+        if metric:
+            parts.append(text(WIDTH - 16, y, f"{metric}, {direction}", "note", "end"))
         y += 10
-        most = max(value for _, _, value, _ in bars) or 1
+        most = max((value for _, _, value, _ in bars), default=0) or 1
         for name, kind, value, errors in bars:
             length = max(1.0, value / most * BAR)
             parts.append(text(LABEL - 8, y + 16, name, "", "end"))
@@ -85,6 +93,10 @@ def svg(chart: str, results: Results) -> str:
             )
             mark = f"  ⚠ {errors:,.0f} errors" if errors else ""
             parts.append(text(LABEL + length + 6, y + 16, number(value) + mark))
+            y += ROW
+        for subject in failed:
+            parts.append(text(LABEL - 8, y + 16, subject.name, "", "end"))
+            parts.append(text(LABEL + 6, y + 16, "⚠ no number: see the table", "note"))
             y += ROW
     height = y + 16
     return (

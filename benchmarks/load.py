@@ -1,18 +1,31 @@
-"""Puts load on a server: wrk for whole answers, an own client for those that go away."""
+"""Puts load on a server, always from processes of its own, which end with their block."""
 
-import asyncio
 import json
-import random
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.impatient import PATIENCE
+from benchmarks.limits import NoAnswerError
+
 HERE = Path(__file__).resolve().parent
-# Seconds that a client waits for an answer before it counts as an error.
-PATIENCE = 20
+
+
+@contextmanager
+def process(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a command beside the block, at most until the block ends."""
+    with subprocess.Popen(
+        [str(word) for word in words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        try:
+            yield started
+        finally:
+            started.kill()
 
 
 @dataclass(frozen=True)
@@ -26,65 +39,62 @@ class Load:
     p99: float
 
 
-def wrk(url: str, connections: int, seconds: int, threads: int = 2) -> Load:
+class Wrk:
+    """A wrk that runs."""
+
+    def __init__(self, running: subprocess.Popen[str], seconds: int) -> None:
+        self.running = running
+        self.seconds = seconds
+
+    def load(self, meanwhile: Callable[[], object] | None = None) -> Load:
+        """Return what came of it; until then, call `meanwhile` now and then."""
+        while meanwhile and self.running.poll() is None:
+            meanwhile()
+            time.sleep(0.2)
+        try:
+            told, _ = self.running.communicate(timeout=self.seconds + PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise NoAnswerError(f"wrk did not end within {self.seconds + PATIENCE} s") from None
+        assert self.running.returncode == 0, f"wrk failed: {told.strip()}"
+        counted = json.loads(told.splitlines()[-1])
+        errors = sum(counted[kind] for kind in ("connect", "read", "write", "status", "timeout"))
+        return Load(
+            requests=counted["requests"],
+            per_second=counted["requests"] / (counted["duration"] / 1e6),
+            errors=errors,
+            p50=counted["p50"] / 1000,
+            p99=counted["p99"] / 1000,
+        )
+
+
+@contextmanager
+def wrk(url: str, connections: int, seconds: int, threads: int = 2) -> Iterator[Wrk]:
     """Ask for `url` again and again on so many connections for so many seconds."""
-    done = subprocess.run(
-        ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency",
-         "--timeout", f"{PATIENCE}s", "-s", HERE / "wrk.lua", url],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, f"wrk failed: {done.stdout.strip()}"
-    counted = json.loads(done.stdout.splitlines()[-1])
-    errors = sum(counted[kind] for kind in ("connect", "read", "write", "status", "timeout"))
-    return Load(
-        requests=counted["requests"],
-        per_second=counted["requests"] / (counted["duration"] / 1e6),
-        errors=errors,
-        p50=counted["p50"] / 1000,
-        p99=counted["p99"] / 1000,
-    )
+    words = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency"]
+    with process(*words, "--timeout", f"{PATIENCE}s", "-s", HERE / "wrk.lua", url) as running:
+        yield Wrk(running, seconds)
 
 
 def warm_up(url: str, connections: int, seconds: float) -> None:
     """Put load on for part of a second, which wrk alone cannot do."""
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(
-            ["wrk", "-t2", f"-c{connections}", "-d9s", url],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=seconds,
-        )  # fmt: skip
+    words = ["wrk", "-t2", f"-c{connections}", "-d9s", url]
+    with process(*words) as running, suppress(subprocess.TimeoutExpired):
+        running.wait(seconds)
 
 
-def impatient(port: int, path: str, requests: int, connections: int = 64) -> int:
-    """Send requests, of which every second is given up within 5 ms; return the errors.
-
-    An error is an answer other than 200 to a client that waited for it.
-    """
-    chance = random.Random(1)
-    text = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
-
-    async def one(number: int) -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            writer.write(text)
-            if number % 2:
-                await asyncio.sleep(chance.random() * 0.005)
-                writer.transport.abort()
-                return 0
-            answer = await asyncio.wait_for(reader.read(), PATIENCE)
-            return int(b" 200 " not in answer[:15])
-        except (OSError, TimeoutError):
-            return 1
-        finally:
-            writer.close()
-
-    async def client(numbers: Iterator[int]) -> int:
-        return sum([await one(number) for number in numbers])
-
-    async def everybody() -> int:
-        numbers = iter(range(requests))
-        return sum(await asyncio.gather(*(client(numbers) for _ in range(connections))))
-
-    return asyncio.run(everybody())
+def impatient(
+    port: int, path: str, requests: int, seconds: int, meanwhile: Callable[[], object]
+) -> tuple[int, int]:
+    """Send requests and give half of them up, see impatient.py; return how many, and errors."""
+    words = [sys.executable, HERE / "impatient.py", port, path, requests, seconds]
+    with process(*words) as running:
+        while running.poll() is None:
+            meanwhile()
+            time.sleep(0.05)
+        told, _ = running.communicate()
+    assert running.returncode == 0, "the process of the impatient ended early"
+    counted = json.loads(told)
+    return counted["sent"], counted["errors"]
 
 
 class Sockets:
@@ -105,22 +115,13 @@ class Sockets:
 def sockets(port: int, path: str, count: int, work: str, seconds: int) -> Iterator[Sockets]:
     """Hold `count` open sockets while the block runs; they are open when it begins."""
     words = [sys.executable, HERE / "sockets.py", port, path, count, work, seconds]
-    with subprocess.Popen(
-        [str(word) for word in words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            held = Sockets(process)
-            held.told()
-            yield held
-        finally:
-            # Its end of file is the sign to close them.
-            assert process.stdin
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with process(*words) as running:
+        held = Sockets(running)
+        held.told()
+        yield held
+        # Its end of file is the sign to close them.
+        assert running.stdin
+        with suppress(BrokenPipeError):
+            running.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=15)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.limits import NoAnswerError
 from benchmarks.subjects import Subject
 from tests import services
 from tests.combinations import TEMPLATE
@@ -166,14 +167,20 @@ class Server:
             if "resource_tracker" not in " ".join(cmdline(process))
         ]
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time that the tree has used so far."""
-        total = 0.0
+    def ended(self) -> bool:
+        return self.site.process.poll() is not None
+
+    def cpu_times(self) -> dict[int, float]:
+        """Return the processor time that each of its processes has used so far, in seconds."""
+        found = {}
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
-                total += times.user + times.system
-        return total
+                found[process.pid] = times.user + times.system
+        return found
+
+    def cpu_seconds(self) -> float:
+        return sum(self.cpu_times().values())
 
     def mebibytes(self) -> float:
         """Return the memory of the tree, in which what processes share counts once (PSS)."""
@@ -185,6 +192,32 @@ class Server:
         while time.monotonic() < deadline and (now := self.cpu_seconds()) - before > 0.02:
             before = now
             time.sleep(0.25)
+
+    def drain(self, seconds: float = 20) -> None:
+        """Wait until the requests of clients that are gone have been worked off.
+
+        Those that a busy server has not even accepted count too: whoever comes next stands
+        in line behind them. It need not take any processor time to work them off.
+        """
+        deadline = time.monotonic() + seconds
+        while left := connections_to(self.site.port):
+            if time.monotonic() > deadline:
+                raise NoAnswerError(
+                    f"{left} requests given up {seconds:g} s ago are not worked off"
+                )
+            time.sleep(0.02)
+
+
+def connections_to(port: int) -> int:
+    """Return how many connections a server on loopback has not closed."""
+    # Established, being opened, and closed by the other end only.
+    alive = {"01", "03", "08"}
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(
+        1
+        for _, local, _, state, *_ in lines
+        if state in alive and int(local.rpartition(":")[2], 16) == port
+    )
 
 
 def proportional_size(process: psutil.Process) -> float:
@@ -219,7 +252,11 @@ class Workshop:
 
     @cached_property
     def postgresql(self) -> services.PostgreSQL:
-        return self.stack.enter_context(services.postgresql(self.new_folder("postgresql")))
+        server = self.stack.enter_context(services.postgresql(self.new_folder("postgresql")))
+        # No superuser, for whom PostgreSQL keeps the last three connections: those are for
+        # counting the others.
+        server.query("create role site login", "postgres")
+        return server
 
     @cached_property
     def redis(self) -> str:
@@ -303,13 +340,20 @@ class Workshop:
         variables |= {"DJANGO_SETTINGS_MODULE": "bench_settings"}
         variables["DATABASE_URL"] = f"sqlite:///{project.path / 'bench.sqlite3'}"
         if database == "postgresql":
-            variables["DATABASE_URL"] = self.postgresql.new_database()
+            variables["DATABASE_URL"] = self.new_database()
         if recipe == "both":
             variables["REDIS_URL"] = self.redis
         lines = project.must("python", "manage.py", "shell", "-c", FILL, **variables)
         static = dict(zip(STATIC_FILES, lines.split()[-len(STATIC_FILES) :], strict=True))
         name = variables["DATABASE_URL"].rpartition("/")[2]
         return Prepared(project, variables, static, name)
+
+    def new_database(self) -> str:
+        """Create a database that belongs to the role `site`; return its URL for that role."""
+        url = self.postgresql.new_database()
+        name = url.rpartition("/")[2]
+        self.postgresql.query(f"alter database {name} owner to site", "postgres")
+        return url.replace("postgres@", "site@")
 
     def write_modules(self, project: Project, subject: Subject) -> None:
         """Write the modules in which a subject differs from its project."""

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.measures import ERRORS, LESS_IS_BETTER, MEASURES
+from benchmarks.measures import ERRORS, LESS_IS_BETTER, MEASURES, NO_RATIO
 from benchmarks.projects import Workshop
 from benchmarks.subjects import SUBJECTS, reference
 from tests.project import uv
 
 # By measure, subject and metric: one value for each round.
 type Results = dict[str, dict[str, dict[str, list[float]]]]
+# By measure and subject: when there was no number, and why.
+type Failures = dict[str, dict[str, list[str]]]
 
 PACKAGES = (
     "asgiref", "channels", "channels-redis", "django", "gunicorn", "httptools", "psycopg",
@@ -89,48 +91,52 @@ def cell(metric: str, values: list[float], base: list[float] | None) -> str:
     text = number(middle)
     if len(values) > 1 and min(values) != max(values):
         text += f" ({number(min(values))}–{number(max(values))})"
-    if base and (below := statistics.median(base)):
+    if base and metric not in NO_RATIO and (below := statistics.median(base)):
         text = f"**{middle / below:.2f}×** {text}"
     return text
 
 
-def table(measure: str, results: Results) -> list[str]:
+def table(measure: str, results: Results, failures: Failures) -> list[str]:
     """Return the lines of a measure's Markdown table."""
-    numbers = results[measure]
+    numbers, failed = results.get(measure, {}), failures.get(measure, {})
     metrics = list(dict.fromkeys(m for values in numbers.values() for m in values if m != ERRORS))
     titles = [f"{m} {'↓' if m in LESS_IS_BETTER else '↑'}" for m in metrics]
     lines = [
         "| " + " | ".join(["subject", "1.00× is", *titles, ERRORS]) + " |",
         "| --- | --- |" + " --- |" * len(metrics) + " ---: |",
     ]
-    for subject in (subject for subject in SUBJECTS if subject.name in numbers):
-        own = numbers[subject.name]
+    for subject in SUBJECTS:
+        if subject.name not in numbers and subject.name not in failed:
+            continue
+        own, told = numbers.get(subject.name, {}), failed.get(subject.name, [])
         against = reference(subject, measure)
         base = numbers.get(against, {})
         cells = [cell(m, own[m], base.get(m)) if m in own else "" for m in metrics]
         wrong = max(own.get(ERRORS, [0]))
-        name = f"⚠ {subject.name}" if wrong else subject.name
+        errors = [count(wrong)] if wrong else []
+        errors += [why.replace("|", "/") for why in told]
+        name = f"⚠ {subject.name}" if errors else subject.name
         shown = against if base and against != subject.name else ""
-        lines.append("| " + " | ".join([name, shown, *cells, count(wrong) if wrong else ""]) + " |")
+        lines.append("| " + " | ".join([name, shown, *cells, "; ".join(errors)]) + " |")
     return lines
 
 
-def markdown(results: Results, facts: dict[str, str], failures: list[str]) -> str:
+def markdown(results: Results, facts: dict[str, str], failures: Failures) -> str:
     """Return the report as Markdown."""
     lines = [
         "# Results",
         "",
         "Each cell: **ratio** to the subject in the second column, median of the rounds"
         " (least–most). ↑ more is better, ↓ less is better. ⚠ had errors: connections refused"
-        " or reset, answers of 400 and above, no answer in 20 s; the worst round's number.",
+        " or reset, answers of 400 and above, no answer in 20 s; the worst round's number."
+        " Where a number is missing, the last column says why.",
         "",
         *[f"- {name}: {fact}" for name, fact in facts.items() if fact],
     ]
-    for measure in (measure for measure in MEASURES if results.get(measure.name)):
-        lines += ["", f"## {measure.title}", "", f"`{measure.name}`", ""]
-        lines += table(measure.name, results)
-    if failures:
-        lines += ["", "## Left out", "", *[f"- {failure}" for failure in failures]]
+    for measure in MEASURES:
+        if measure.name in results or measure.name in failures:
+            lines += ["", f"## {measure.title}", "", f"`{measure.name}`", ""]
+            lines += table(measure.name, results, failures)
     return "\n".join(lines) + "\n"
 
 
