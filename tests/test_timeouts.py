@@ -1,0 +1,71 @@
+"""The table in docs/deploy.md: what the files say, and how the rows fit each other."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from tests.combinations import TEMPLATE
+from tests.conftest import Bake
+
+pytestmark = pytest.mark.bake
+
+ROWS = re.findall(
+    r"^\| ([^|]+) \| (\d+) \| (`.+) \|$", (TEMPLATE / "docs/deploy.md").read_text(), re.M
+)
+SECONDS = {what: int(seconds) for what, seconds, _ in ROWS}
+
+
+def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
+    said: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for _, seconds, places in ROWS:
+        for file, option in re.findall(r"`([\w.-]+)` ([\w-]+)", places):
+            said[file, option].add(int(seconds))
+    projects = [
+        bake(interface="both", realtime=realtime, database="postgresql", deployment=deployment)
+        for realtime, deployment in (
+            ("channels", "compose"),
+            ("channels", "kubernetes"),
+            ("sse", "systemd"),
+        )
+    ]
+
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for project in projects:
+        for name in project.files():
+            for file, option in said:
+                if Path(name).name == file:
+                    found[file, option] |= {
+                        int(number.replace("_", "")) // (1000 if "_" in number else 1)
+                        for number in re.findall(
+                            rf'(?<![\w-]){option}\b[^\w\n]{{1,6}}([\d_]+)s?\b', project.read(name)
+                        )
+                    }  # fmt: skip
+    assert found == said
+
+
+@pytest.mark.parametrize(
+    ("shorter", "longer"),
+    [
+        ("checks of `/health/ready`", "a probe waits"),
+        ("a probe waits", "between two probes"),
+        ("a page waits for a thread", "a proxy waits for a page"),
+        ("SQLite's lock is waited for", "a proxy waits for a page"),
+        ("PostgreSQL that is gone is noticed", "a proxy waits for a page"),
+        ("SQLite's lock is waited for", "a worker that hangs is replaced"),
+        ("a proxy keeps an idle connection", "a server keeps an idle connection"),
+        ("heartbeat of a stream", "a proxy lets a socket or stream be silent"),
+        ("ping of a socket", "a proxy lets a socket or stream be silent"),
+        ("a server finishes on SIGTERM", "a server is killed after SIGTERM"),
+    ],
+)
+def test_timeouts_fit_each_other(shorter: str, longer: str) -> None:
+    assert SECONDS[shorter] < SECONDS[longer]
+
+
+def test_timeouts_of_kubernetes_leave_time_to_drain() -> None:
+    drained = (
+        SECONDS["Kubernetes tells the proxies first"] + SECONDS["a server finishes on SIGTERM"]
+    )
+    assert drained < SECONDS["Kubernetes kills"]
