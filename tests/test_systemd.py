@@ -268,7 +268,7 @@ def test_uvicorn_answers_once_more_on_what_is_open(
         for connection in (new, kept):
             connection.sendall(request)
             # To its end, which is the connection's.
-            answer = b"".join(iter(lambda open=connection: open.recv(65536), b""))
+            answer = b"".join(iter(lambda end=connection: end.recv(65536), b""))
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"connection: close" in answer.lower()
         # Who has nothing to ask does not hold it up.
