@@ -42,7 +42,9 @@ def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
                             rf'(?<![\w-]){option}\b[^\w\n]{{1,6}}([\d_]+)s?\b', project.read(name)
                         )
                     }  # fmt: skip
-    assert found == said
+    # A file may have the same word elsewhere, as for the autoscaler or for development.
+    missing = {place: seconds - found[place] for place, seconds in said.items()}
+    assert not {place: seconds for place, seconds in missing.items() if seconds}
 
 
 @pytest.mark.parametrize(
