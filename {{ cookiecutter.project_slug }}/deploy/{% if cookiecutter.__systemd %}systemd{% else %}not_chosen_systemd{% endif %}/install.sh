@@ -33,7 +33,6 @@ domain=$1
 cd "$(dirname "$0")/../.."
 umask 022
 
-
 # What has to be there
 
 command -v nginx > /dev/null || stop "nginx is not on this machine: apt-get install nginx"
@@ -55,7 +54,6 @@ if [ ! -e "$settings" ]; then
     ! id "$user" > /dev/null 2>&1 || stop "There is a user $user already, of something else."
 fi
 
-
 # The settings, once
 
 if [ ! -e "$settings" ]; then
@@ -76,7 +74,6 @@ grep -q '^DATABASE_URL=.' "$settings" ||
 grep '^DJANGO_ALLOWED_HOSTS=' "$settings" | grep -qF "$domain" ||
     stop "DJANGO_ALLOWED_HOSTS in $settings does not name $domain. Add it and run this again."
 
-
 # The certificate, which nginx has to help to get
 
 certificate=/etc/letsencrypt/live/$domain
@@ -95,7 +92,6 @@ if [ ! -e "$certificate/fullchain.pem" ]; then
         "apt-get install certbot" \
         "certbot certonly --webroot -w /var/www/letsencrypt -d $domain --deploy-hook 'systemctl reload nginx'"
 fi
-
 
 # The new release, beside the others
 
@@ -139,7 +135,6 @@ systemctl start "$site-migrate.service" || {
     stop "" "It does not pass its checks or migrations."
 }
 
-
 # From the old release to the new one
 
 # At most 30 seconds: a second between attempts, and 5 for each of them.
@@ -180,7 +175,6 @@ if ! restart; then
     rm -rf "$release"
     stop "$previous serves again; migrations stay as they are."
 fi
-
 
 # nginx
 
