@@ -6,18 +6,18 @@ registry has to be there: the same distribution and the same Python as python:3.
 
 import fcntl
 import functools
+import itertools
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -58,19 +58,37 @@ def require() -> None:
         missing("root, who may make namespaces,", "sudo, and run the tests with it")
 
 
-def buildah(*arguments: str | Path) -> str:
-    """Run buildah on a storage of these tests and return its output."""
+@functools.cache
+def storage() -> Path:
+    """Return the configuration of a storage for images that no other process uses.
+
+    Two builds in one storage at a time can take each other's mounts away.
+    """
     CACHE.mkdir(parents=True, exist_ok=True)
-    configuration = CACHE / "storage.conf"
-    if not configuration.exists():
+    for number in itertools.count():
+        lock = (CACHE / f"images-{number}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        HELD.append(lock)  # until this process ends
+        configuration = CACHE / f"images-{number}.conf"
         configuration.write_text(
-            f'[storage]\ndriver = "overlay"\ngraphroot = "{CACHE}/images"\n'
-            'runroot = "/run/cookiecutter-django-gateway"\n'
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{CACHE}/images-{number}"\n'
+            f'runroot = "/run/cookiecutter-django-gateway-{number}"\n'
         )
+        return configuration
+    raise AssertionError
+
+
+HELD: list[IO[str]] = []
+
+
+def buildah(*arguments: str | Path) -> str:
+    """Run buildah on the storage of this process and return its output."""
     run = subprocess.run(
         ["buildah", *map(str, arguments)],
-        env=os.environ
-        | {"CONTAINERS_STORAGE_CONF": str(configuration), "BUILDAH_ISOLATION": "chroot"},
+        env=os.environ | {"CONTAINERS_STORAGE_CONF": str(storage()), "BUILDAH_ISOLATION": "chroot"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -80,24 +98,12 @@ def buildah(*arguments: str | Path) -> str:
     return run.stdout.strip()
 
 
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Keep other processes of these tests out."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@functools.cache
-def make_base() -> None:
-    """Make the image that Dockerfiles start from, unless it is there."""
-    require()
-    with locked("base"):
-        if BASE in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
-            return
-        with tempfile.TemporaryDirectory(prefix="tests-base-") as folder:
-            archive = Path(folder) / "root.tar"
+def base_files() -> Path:
+    """Return the archive of the files that the base has, made once."""
+    archive = CACHE / "base.tar"
+    with (CACHE / "base.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.exists():
             subprocess.run(
                 [
                     "mmdebstrap", "--quiet", "--variant=minbase",
@@ -107,18 +113,28 @@ def make_base() -> None:
                     # Where the official image has its Python.
                     '--customize-hook=ln -s /usr/bin/python3 "$1/usr/local/bin/python"',
                     '--customize-hook=ln -s /usr/bin/python3 "$1/usr/local/bin/python3.13"',
-                    "trixie", str(archive),
+                    "trixie", f"{archive}.new",
                 ],
                 check=True,
             )  # fmt: skip
-            container = buildah("from", "scratch")
-            buildah("add", "--quiet", container, archive, "/")
-            buildah(
-                "config", "--cmd", "python3", "--env", "LANG=C.UTF-8",
-                "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
-                container,
-            )  # fmt: skip
-            buildah("commit", "--quiet", "--rm", container, BASE)
+            Path(f"{archive}.new").rename(archive)
+    return archive
+
+
+@functools.cache
+def make_base() -> None:
+    """Make the image that Dockerfiles start from, unless it is there."""
+    require()
+    if BASE in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+        return
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, base_files(), "/")
+    buildah(
+        "config", "--cmd", "python3", "--env", "LANG=C.UTF-8",
+        "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+        container,
+    )  # fmt: skip
+    buildah("commit", "--quiet", "--rm", container, BASE)
 
 
 @dataclass(frozen=True)
