@@ -18,15 +18,17 @@ for folder in (Path(answers["project_slug"]), Path("deploy")):
 if Path("deploy").is_dir() and not any(Path("deploy").iterdir()):
     Path("deploy").rmdir()
 
-environment = Path(".env")
-if not environment.exists() and not environment.is_symlink():
-    environment.touch(mode=0o600)
-    example = Path(".env.example").read_text(encoding="utf-8")
-    for name in ("DJANGO_SECRET_KEY", "POSTGRES_PASSWORD"):
-        example = example.replace(f"\n{name}=\n", f"\n{name}={secrets.token_urlsafe(50)}\n")
-    environment.write_text(example, encoding="utf-8")
-    print(
-        f"\nYour site is in {answers['project_slug']}/. Start it:\n\n"
-        f"    cd {answers['project_slug']}\n"
-        "    uv run just dev\n"
-    )
+for environment in (Path(".env"), Path("deploy/.env")):
+    example = environment.with_name(".env.example")
+    if example.exists() and not environment.exists() and not environment.is_symlink():
+        environment.touch(mode=0o600)
+        text = example.read_text(encoding="utf-8")
+        for name in ("DJANGO_SECRET_KEY", "POSTGRES_PASSWORD"):
+            text = text.replace(f"\n{name}=\n", f"\n{name}={secrets.token_urlsafe(50)}\n")
+        environment.write_text(text, encoding="utf-8")
+        if environment == Path(".env"):
+            print(
+                f"\nYour site is in {answers['project_slug']}/. Start it:\n\n"
+                f"    cd {answers['project_slug']}\n"
+                "    uv run just dev\n"
+            )

@@ -276,7 +276,7 @@ def inside(image: Image, variables: Sequence[str], command: Sequence[str]) -> li
     user, group = image.configuration["User"].split(":")
     folder = image.configuration.get("WorkingDir") or "/"
     return [
-        "chroot", str(image.root), "setpriv", f"--reuid={user}", f"--regid={group}",
+        "chroot", str(image.root), "setpriv", "--pdeathsig=KILL", f"--reuid={user}", f"--regid={group}",
         "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
         "env", "--ignore-environment", f"--chdir={folder}", *variables, *command,
     ]  # fmt: skip
@@ -309,7 +309,9 @@ def container(
         process = subprocess.Popen(
             [
                 *(host.enter if host else []),
-                "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork",
+                # Gone with this process, whatever becomes of it.
+                "setpriv", "--pdeathsig=KILL",
+                "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
                 "sh", "-c", SET_UP, "sh", str(image.root), str(mounts),
                 *inside(image, everything, command or image.configuration["Cmd"]),
             ],

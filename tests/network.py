@@ -1,6 +1,7 @@
 """Several hosts on one machine: network namespaces on a bridge that no packet can leave."""
 
 import ipaddress
+import itertools
 import os
 import shutil
 import subprocess
@@ -90,11 +91,24 @@ class Network:
         return self.hosts[name]
 
 
+# Of the networks of this process.
+NUMBERS = itertools.count()
+
+
+def sweep() -> None:
+    """Remove what runs that were killed have left behind."""
+    for namespace in Path("/run/netns").glob("tests-*"):
+        if not Path(f"/proc/{namespace.name.split('-')[1]}").exists():
+            ip("netns", "del", namespace.name)
+            shutil.rmtree(Path("/etc/netns") / namespace.name, ignore_errors=True)
+
+
 @contextmanager
 def network(*names: str, first: str = "198.51.100.11") -> Iterator[Network]:
     """Make a network of hosts that have `names`, and addresses from `first` on."""
     require()
-    prefix = f"t{os.getpid()}"
+    sweep()
+    prefix = f"tests-{os.getpid()}-{next(NUMBERS)}"
     switch = f"{prefix}-switch"
     with ExitStack() as undo:
         folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="tests-network-"))

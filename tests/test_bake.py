@@ -95,7 +95,9 @@ def expected_files(project: Project) -> set[str]:
         files |= {"deploy/README.md"} | ({"tests/test_deploy.py"} if both else set())
     roles = ["pages", "live"] if both else ["web"]
     if project.is_(deployment="compose"):
-        files |= {"deploy/compose.yaml", "deploy/Caddyfile"}
+        files |= {
+            "deploy/compose.yaml", "deploy/Caddyfile", "deploy/.env", "deploy/.env.example",
+        }  # fmt: skip
     if project.is_(deployment="kubernetes"):
         kubernetes = "deploy/kubernetes"
         files |= {f"{kubernetes}/base/{role}.yaml" for role in roles} | {
@@ -227,8 +229,11 @@ def test_settings_name_just_the_applications_that_exist(project: Project) -> Non
 def test_secret_is_in_env_only_and_env_is_private(placed: Project) -> None:
     secret = re.search(r"^DJANGO_SECRET_KEY=(\S{50,})$", placed.read(".env"), re.M)
     assert secret
-    for name in placed.files() - {".env"}:
+    others = {".env", "deploy/.env"}
+    for name in placed.files() - others:
         assert secret[1] not in placed.read(name), name
+    for name in others & placed.files():
+        assert stat.S_IMODE((placed.path / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((placed.path / ".env").stat().st_mode) == 0o600
     assert "/.env\n" in placed.read(".gitignore") or ".env\n" in placed.read(".gitignore")
     assert re.search(r"^DJANGO_SECRET_KEY=$", placed.read(".env.example"), re.M)
@@ -276,8 +281,9 @@ def test_both_servers_agree_on_their_timeouts(bake: Bake) -> None:
 def test_the_same_answers_give_the_same_files(bake: Bake) -> None:
     first, second = (bake(interface="both", realtime="channels") for _ in range(2))
 
-    assert {name: first.read(name) for name in first.files() - {".env"}} == {
-        name: second.read(name) for name in second.files() - {".env"}
+    secret = {".env", "deploy/.env"}
+    assert {name: first.read(name) for name in first.files() - secret} == {
+        name: second.read(name) for name in second.files() - secret
     }
 
 

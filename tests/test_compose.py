@@ -29,13 +29,20 @@ from tests.site import Site, next_frame, say
 pytestmark = pytest.mark.deploy
 
 
+def values_of(project: Project) -> dict[str, str]:
+    """Return what is in the file that compose reads: .env beside compose.yaml.
+
+    With `-f deploy/compose.yaml` that folder is the project for compose, wherever it is called.
+    """
+    return dict(re.findall(r"^(\w+)=(.*)$", project.read("deploy/.env"), re.M))
+
+
 def read(project: Project, **values: str) -> dict[str, Any]:
-    """Return compose.yaml with its variables filled in, from .env and then from `values`.
+    """Return compose.yaml with its variables filled in, from its .env and then from `values`.
 
     https://docs.docker.com/reference/compose-file/interpolation/
     """
-    lines = re.findall(r"^(\w+)=(.*)$", project.read(".env"), re.M)
-    known = dict(lines) | values
+    known = values_of(project) | values
 
     def fill(match: re.Match[str]) -> str:
         name, sign, other = match.groups()
@@ -45,9 +52,17 @@ def read(project: Project, **values: str) -> dict[str, Any]:
             assert known.get(name), f"{name} {other}"
         return known.get(name) or (other if sign == ":-" else "")
 
-    filled = re.sub(r"\$\{(\w+)(?:(:[-+?])([^}]*))?\}", fill, project.read("deploy/compose.yaml"))
-    assert "${" not in filled
-    return yaml.safe_load(filled)
+    def filled(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {name: filled(value) for name, value in part.items()}
+        if isinstance(part, list):
+            return [filled(value) for value in part]
+        if isinstance(part, str):
+            part = re.sub(r"\$\{(\w+)(?:(:[-+?])([^}]*))?\}", fill, part)
+            assert "$" not in part
+        return part
+
+    return filled(yaml.safe_load(project.read("deploy/compose.yaml")))
 
 
 class Play:
@@ -133,9 +148,9 @@ class Play:
                 found = (self.image.root / target.lstrip("/")).stat()
                 shutil.chown(data, found.st_uid, found.st_gid)
             volumes[data] = target
-        assert service["env_file"] == "../.env"
-        lines = re.findall(r"^(\w+)=(.*)$", self.project.read(".env"), re.M)
-        variables = dict(lines) | {k: str(v) for k, v in service["environment"].items()}
+        assert service["env_file"] == ".env"
+        given = {k: str(v) for k, v in service["environment"].items()}
+        variables = values_of(self.project) | given
         started = container(
             self.image, self.folder / name, *service.get("command", []),
             host=host, volumes=volumes, **variables,
@@ -191,8 +206,14 @@ def test_site_runs_as_compose_would_run_it(built_site: Built, tmp_path: Path) ->
             folder.chmod(0o711)  # for the users of the containers
     project = built_site.project
     with Play(built_site, tmp_path) as play, play.network["caddy"].entered():
-        wait_until(lambda: answers(80), "Caddy listens")
-        site = Site(project, play.caddy, 80, tmp_path / "caddy" / "log", "caddy")
+        log = tmp_path / "caddy" / "log"
+
+        def listens() -> bool:
+            assert play.caddy.poll() is None, f"{play.caddy.returncode}: {log.read_text()}"
+            return answers(80)
+
+        wait_until(listens, "Caddy listens")
+        site = Site(project, play.caddy, 80, log, "caddy")
         home = site.get("/")
         assert home.status_code == 200
         assert "Strict-Transport-Security" not in home.headers
@@ -277,7 +298,9 @@ def test_only_the_proxy_is_reached_from_outside(project: Project) -> None:
     for name in {"postgresql", "redis"} & set(services):
         assert services[name]["networks"] == ["back"]
     # Who is believed is Caddy, at an address that nobody else can be given.
-    [front] = everything["networks"]["front"]["ipam"]["config"]
+    front, _ = everything["networks"]["front"]["ipam"]["config"]
+    assert services["caddy"]["ports"] == ["80:80", "443:443", "443:443/udp"]
+    assert services["caddy"]["cap_add"] == ["NET_BIND_SERVICE"]
     caddy = ip_address(services["caddy"]["networks"]["front"]["ipv4_address"])
     assert caddy in ip_network(front["subnet"])
     assert caddy not in ip_network(front["ip_range"])
@@ -287,13 +310,27 @@ def test_only_the_proxy_is_reached_from_outside(project: Project) -> None:
 
 
 def test_every_service_has_its_bounds(project: Project) -> None:
-    for name, service in read(project)["services"].items():
+    services = read(project)["services"]
+    for name, service in services.items():
         assert service["mem_limit"], name
+        assert service["logging"] == {"driver": "local"}, "else logs fill the disk"
+        assert not service.get("read_only") or service["tmpfs"], name
+        # Whom it waits for it can reach, if that goes on running.
+        for other, rule in service.get("depends_on", {}).items():
+            if rule["condition"] == "service_healthy":
+                assert set(service["networks"]) & set(services[other]["networks"]), other
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
         if service["image"].startswith(f"{project.slug}:"):
             assert service["read_only"] is True
+            assert service["tmpfs"] == ["/tmp"]
+        if name not in ("postgresql", "redis"):  # which start as root, and become somebody else
+            assert service["read_only"] is True
             assert service["cap_drop"] == ["ALL"]
+    if project.is_(database="postgresql"):
+        # Of version 18 on: https://github.com/docker-library/postgres/pull/1259
+        assert services["postgresql"]["image"] == "postgres:18"
+        assert services["postgresql"]["volumes"] == ["postgresql:/var/lib/postgresql"]
     volumes = set(read(project)["volumes"])
     used = {
         volume.split(":")[0]
@@ -316,9 +353,20 @@ def test_a_domain_is_all_that_https_takes(project: Project, toolbox: Project) ->
         return [servers["caddy"]["environment"]["SITE_ADDRESS"], *said.split()]
 
     assert started_with() == ["http://localhost", "False", "localhost"]
+    assert "DOMAIN=example.com, www.example.com" in project.read("deploy/.env.example")
     assert started_with(DOMAIN="example.com, www.example.com") == [
         "example.com, www.example.com", "True", "example.com", "www.example.com",
     ]  # fmt: skip
+
+
+def test_commands_of_the_readme_need_no_other_file(project: Project) -> None:
+    """What compose reads is beside compose.yaml, so the commands name that file and no other."""
+    text = project.read("deploy/README.md") + project.read("README.md")
+    commands = re.findall(r"docker compose (.*)", text)
+
+    assert len(commands) > 5
+    assert all(command.startswith("-f deploy/compose.yaml ") for command in commands)
+    assert {"DJANGO_SECRET_KEY"} <= set(values_of(project))
 
 
 def test_password_of_the_database_has_to_be_set(bake: Bake) -> None:

@@ -137,10 +137,16 @@ def serves(serving: Container, origin: str) -> None:
             return {client.get(page).status_code for page in pages}
 
     with ThreadPoolExecutor(8) as pool:
-        assert set().union(*pool.map(visit, range(16))) == {200}
+        visits = [pool.submit(visit, number) for number in range(16)]
+        most = 0
+        while not all(done.done() for done in visits):
+            most = max(most, serving.memory())
+            time.sleep(0.2)
+        assert set().union(*(done.result() for done in visits)) == {200}
     upload = httpx.post(f"{origin}/probe/upload/", content=b"x" * 5_000_000, timeout=30)
     assert upload.json()["bytes"] == 5_000_000
-    assert serving.memory() < memory_limit(), f"{serving.memory() / 1e6:.0f} MB"
+    most = max(most, serving.memory())
+    assert most < memory_limit(), f"{most / 1e6:.0f} MB"
 
 
 def memory_limit() -> int:
@@ -168,8 +174,10 @@ def drains(serving: Container, origin: str) -> None:
 def test_no_secret_is_in_any_layer(prepared: Prepare, tmp_path: Path) -> None:
     answers = {"interface": "both", "realtime": "channels", "database": "postgresql"}
     project, _ = prepared(answers)
-    secrets = re.findall(r"^\w+=(\S{50,})$", project.read(".env"), re.M)
-    assert len(secrets) == 2
+    secrets = re.findall(
+        r"^\w+=(\S{50,})$", project.read(".env") + project.read("deploy/.env"), re.M
+    )
+    assert len(secrets) == 3
     with built(project) as image:
         assert not any(secret in json.dumps(image.layers) for secret in secrets)
         buildah("push", image.name, f"docker-archive:{tmp_path}/image.tar:{image.name}")

@@ -1,12 +1,13 @@
 """Around Django: the same for every request and every WebSocket, on any server.
 
-It settles three things before Django sees the request:
+It settles four things before Django sees the request:
 
 - who is asking. Forwarded headers are believed only when they come from one of
   FORWARDED_ALLOW_IPS; then REMOTE_ADDR and the scheme are the client's. Either way the
   headers are gone afterwards, so that nothing further in can believe a forged one.
 - the request's id. A trusted proxy's X-Request-ID is taken over, otherwise it is a new one.
   It stands in every log line and is sent back to the client.
+- how much of it there may be: 413 for a body that is larger than MAX_BODY.
 - the access line in the log. The servers' own are off: they know no request id.
 """
 
@@ -15,7 +16,6 @@ import ipaddress
 import os
 import re
 {% if cookiecutter.__wsgi %}
-import shutil
 import tempfile
 {% endif %}
 import time
@@ -46,7 +46,7 @@ FORWARDED = frozenset(
 {% if cookiecutter.__asgi %}
 # What is taken off a request, and what is read of it here.
 REMOVED = FORWARDED | {"x-request-id"}
-READ = REMOVED | {"host"}
+READ = REMOVED | {"content-length", "host"}
 
 type Event = dict[str, Any]
 type Receive = Callable[[], Awaitable[Event]]
@@ -54,6 +54,10 @@ type Send = Callable[[Event], Awaitable[None]]
 type ASGIApplication = Callable[..., Awaitable[None]]
 
 {% endif %}
+# Bytes of a request's body. Django itself writes one of any size to the disk, before it
+# looks at the address that it was sent to.
+MAX_BODY = 10 * 1024 * 1024
+
 # Safe to write into logs and headers.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -94,7 +98,8 @@ def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
         request_id = header("x-request-id")
     if not REQUEST_ID.fullmatch(request_id):
         request_id = os.urandom(16).hex()
-    return Client(address, secure, request_id)
+    # Servers that listen on IPv6 know IPv4 clients as ::ffff:192.0.2.1.
+    return Client(str(parse(address) or address), secure, request_id)
 
 
 def without_port(hop: str) -> str:
@@ -129,6 +134,11 @@ def start(client: Client) -> float:
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=client.request_id)
     return time.perf_counter()
+
+
+def is_too_large(content_length: str) -> bool:
+    """Return whether a body of this length is refused."""
+    return content_length.isdecimal() and int(content_length) > MAX_BODY
 
 
 def log(
@@ -184,7 +194,10 @@ class WSGIEdge:
             with tempfile.SpooledTemporaryFile(
                 settings.FILE_UPLOAD_MAX_MEMORY_SIZE
             ) as pieces:
-                shutil.copyfileobj(environ["wsgi.input"], pieces)
+                while pieces.tell() <= MAX_BODY and (
+                    piece := environ["wsgi.input"].read(64 * 1024)
+                ):
+                    pieces.write(piece)
                 environ["CONTENT_LENGTH"] = str(pieces.tell())
                 pieces.seek(0)
                 environ["wsgi.input"] = pieces
@@ -193,6 +206,9 @@ class WSGIEdge:
 
     def answer(self, environ: dict[str, Any], send_start: Callable[..., Any]) -> Any:
         """Return the application's answer, without a body if it was not asked for one."""
+        if is_too_large(environ.get("CONTENT_LENGTH", "")):
+            send_start("413 Content Too Large", [("Content-Length", "0")])
+            return []
         # Returned as it is: servers send a wsgi.file_wrapper without copying.
         body = self.application(environ, send_start)
         if environ["REQUEST_METHOD"] == "HEAD":
@@ -217,6 +233,13 @@ async def refuse(receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.close"})
 {% endif %}
+
+
+async def refuse_body(send: Send) -> None:
+    """Answer that the body of a request is too large."""
+    headers = [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body"})
 
 
 class ASGIEdge:
@@ -260,11 +283,18 @@ class ASGIEdge:
         }
         started = start(client)
         outcome: Event = {}
+        received = 0
 
         async def inner_receive() -> Event:
+            nonlocal received
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 outcome.setdefault("code", event["code"])
+            elif event["type"] == "http.request":
+                received += len(event.get("body", b""))
+                if received > MAX_BODY:
+                    # To the application it is as if the client had gone.
+                    return {"type": "http.disconnect"}
             return event
 
         async def inner_send(event: Event) -> None:
@@ -278,14 +308,17 @@ class ASGIEdge:
             await send(event)
 
         try:
-{% if cookiecutter.__channels %}
-            await self.application(inner, inner_receive, inner_send)
-{% else %}
-            if scope["type"] == "http":
-                await self.application(inner, inner_receive, inner_send)
-            else:
+{% if not cookiecutter.__channels %}
+            if scope["type"] == "websocket":
                 await refuse(inner_receive, inner_send)
+                return
 {% endif %}
+            if scope["type"] == "http" and is_too_large(own.get("content-length", "")):
+                await refuse_body(inner_send)
+                return
+            await self.application(inner, inner_receive, inner_send)
+            if received > MAX_BODY and "status" not in outcome:
+                await refuse_body(inner_send)
         except Exception:
             # The server answers for an application that raises.
             outcome.setdefault("status", 500)

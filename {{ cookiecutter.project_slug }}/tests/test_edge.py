@@ -11,11 +11,11 @@ from asgiref.sync import async_to_sync
 {% endif %}
 
 {% if cookiecutter.__wsgi and cookiecutter.__asgi %}
-from config.edge import ASGIEdge, WSGIEdge, identify
+from config.edge import MAX_BODY, ASGIEdge, WSGIEdge, identify
 {% elif cookiecutter.__wsgi %}
-from config.edge import WSGIEdge, identify
+from config.edge import MAX_BODY, WSGIEdge, identify
 {% else %}
-from config.edge import ASGIEdge, identify
+from config.edge import MAX_BODY, ASGIEdge, identify
 {% endif %}
 
 PROXY = "127.0.0.1"
@@ -37,6 +37,7 @@ STRANGER = "198.51.100.7"
         (PROXY, "192.0.2.1, nonsense", PROXY),
         (PROXY, "fe80::1%<b>", PROXY),
         ("::ffff:127.0.0.1", "192.0.2.1", "192.0.2.1"),
+        ("::ffff:198.51.100.7", "", "198.51.100.7"),
         ("", "192.0.2.1", "192.0.2.1"),  # a Unix socket
     ],
 )
@@ -124,6 +125,26 @@ def test_wsgi_application_gets_a_body_whose_length_nobody_told() -> None:
     )
 
     assert seen == [b"in two pieces"]
+
+
+@pytest.mark.parametrize(
+    "told", [{"CONTENT_LENGTH": str(MAX_BODY + 1)}, {"HTTP_TRANSFER_ENCODING": "chunked"}]
+)
+def test_wsgi_application_gets_no_body_that_is_too_large(told: dict[str, str]) -> None:
+    sent: list[str] = []
+
+    def application(environ: Any, start_response: Any) -> list[bytes]:
+        raise AssertionError("it was asked")
+
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(bytes(MAX_BODY + 1)),
+    }
+    WSGIEdge(application)(environ | told, lambda status, headers, _: sent.append(status))
+
+    assert sent == ["413 Content Too Large"]
 {% endif %}
 {% if cookiecutter.__asgi %}
 
@@ -166,11 +187,33 @@ def test_websocket_is_refused() -> None:
 {% endif %}
 
 
-def run(application: Any, kind: str, headers: list[tuple[bytes, bytes]]) -> list[Any]:
-    """Send `application` a request through the edge, from a proxy; return its events."""
+@pytest.mark.parametrize("length", [str(MAX_BODY + 1), None])
+def test_asgi_application_gets_no_body_that_is_too_large(length: str | None) -> None:
+    seen: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        while seen[-1:] != ["http.disconnect"]:
+            seen.append((await receive())["type"])
+
+    headers = [(b"content-length", length.encode())] if length else []
+    sent = run(application, "http", headers, bytes(MAX_BODY // 2))
+
+    assert [event.get("status") for event in sent] == [413, None]
+    assert seen == ([] if length else ["http.request", "http.request", "http.disconnect"])
+
+
+def run(
+    application: Any, kind: str, headers: list[tuple[bytes, bytes]], piece: bytes = b""
+) -> list[Any]:
+    """Send `application` a request through the edge, from a proxy; return its events.
+
+    With `piece` it has a body of these again and again.
+    """
     events = []
 
     async def receive() -> Any:
+        if piece:
+            return {"type": "http.request", "body": piece, "more_body": True}
         return {"type": f"{kind}.connect"}
 
     async def send(event: Any) -> None:
