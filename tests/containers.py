@@ -276,7 +276,8 @@ def inside(image: Image, variables: Sequence[str], command: Sequence[str]) -> li
     user, group = image.configuration["User"].split(":")
     folder = image.configuration.get("WorkingDir") or "/"
     return [
-        "chroot", str(image.root), "setpriv", "--pdeathsig=KILL", f"--reuid={user}", f"--regid={group}",
+        "chroot", str(image.root),
+        "setpriv", "--pdeathsig=KILL", f"--reuid={user}", f"--regid={group}",
         "--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all",
         "env", "--ignore-environment", f"--chdir={folder}", *variables, *command,
     ]  # fmt: skip
