@@ -114,9 +114,7 @@ def test_every_place_names_the_same_things(emitted: Project) -> None:
     files = {path.name for path in (emitted.path / "deploy/systemd").iterdir()}
     kinds = {f"{slug}-{role}.{kind}" for role in roles for kind in ("socket", "service")}
     assert files == kinds | {f"{slug}-migrate.service", "environment", "install.sh", "nginx.conf"}
-    assert dict(re.findall(r"\[(\w+)\]=(\d+)", script)) == {
-        role: str(port) for role, port in roles.items()
-    }
+    assert f"\nroles=({' '.join(roles)})\n" in script
     nginx = emitted.read("deploy/systemd/nginx.conf")
     assert set(re.findall(r"server 127\.0\.0\.1:(\d+);", nginx)) == {
         str(port) for port in roles.values()
@@ -310,6 +308,11 @@ class Installed:
         return self.machine.must("ls", f"/opt/{self.project.slug}/releases").split()
 
     @property
+    def units(self) -> dict[str, str]:
+        folder = self.machine.path("/etc/systemd/system")
+        return {path.name: path.read_text() for path in folder.glob(f"{self.project.slug}-*")}
+
+    @property
     def environment(self) -> Path:
         return self.machine.path(f"/etc/{self.project.slug}/environment")
 
@@ -460,8 +463,8 @@ def test_secret_is_private_and_code_is_nobodys_to_change(site: Installed) -> Non
             assert found.st_mode & 0o004, each
     release = site.machine.path(f"/opt/{slug}/{site.release}")
     assert {path.name for path in release.iterdir()} == {
-        ".python-version", ".venv", "config", "manage.py", "pyproject.toml", "staticfiles",
-        "uv.lock", slug,
+        ".python-version", ".venv", "config", "deploy", "manage.py", "pyproject.toml",
+        "staticfiles", "uv.lock", slug,
     }  # fmt: skip
     # Compiled, as it cannot be later.
     assert list(release.glob("config/__pycache__/settings.*.pyc"))
@@ -531,22 +534,24 @@ BROKEN = {
     "wsgi": [
         ("config/settings.py", "INSTALLED_APPS = [", "INSTALLED_APPS = [[", "is not complete"),
         ("config/edge.py", "import functools", "import nonsense", "does not answer"),
+        ("deploy/systemd/{slug}-web.service", "bin/gunicorn", "bin/nonsense", "does not answer"),
         ("deploy/systemd/nginx.conf", "server {", "serve {", "nginx does not accept"),
     ],
     "both": [
         ("uv.lock", "[[package]]", "[[", "is not complete"),
         ("config/settings.py", "DEBUG = environment.DEBUG", "DEBUG = True", "does not pass its"),
         ("config/edge.py", "import functools", "import nonsense", "does not answer"),
+        ("deploy/systemd/{slug}-live.service", "User=", "User=not_", "does not answer"),
     ],
 }
 
 
 def test_broken_release_leaves_the_old_one_serving(site: Installed) -> None:
     for file, old, new, sentence in BROKEN[site.project.answers["interface"]]:
-        path = site.project.path / file
+        path = site.project.path / file.format(slug=site.project.slug)
         right = path.read_text()
         assert old in right
-        before = site.release, site.releases, site.environment.read_text()
+        before = site.release, site.releases, site.environment.read_text(), site.units
         path.write_text(right.replace(old, new, 1))
         try:
             run = site.install()
@@ -557,6 +562,7 @@ def test_broken_release_leaves_the_old_one_serving(site: Installed) -> None:
         site.assert_serves()
         site.machine.must("nginx", "-t")
         assert site.environment.read_text() == before[2]
+        assert site.units == before[3]
         assert not site.machine.path(f"/opt/{site.project.slug}/next").is_symlink()
         # The site of nginx comes last, when the release serves already.
         assert "nginx" in file or (site.release, site.releases) == before[:2]
@@ -565,10 +571,22 @@ def test_broken_release_leaves_the_old_one_serving(site: Installed) -> None:
 def test_going_back_to_the_release_before(site: Installed) -> None:
     older = site.releases[-2]
     folder = f"/opt/{site.project.slug}"
-    site.machine.must("ln", "-s", f"releases/{older}", f"{folder}/next")
-    site.machine.must("mv", "-T", f"{folder}/next", f"{folder}/current")
-    site.machine.must("systemctl", "restart", *site.services)
+    # Its units are other than those of the newest.
+    units = site.machine.path(f"{folder}/releases/{older}/deploy/systemd")
+    for path in units.glob("*.service"):
+        path.write_text(f"# Of {older}\n{path.read_text()}")
+    commands = re.search(
+        r"^cd /opt/.*?(?=^```)",
+        site.project.read("deploy/README.md"),
+        re.M | re.S,
+    )[0]
+    assert "20260102-030405" in commands
+    commands = commands.replace("20260102-030405", older).replace("sudo ", "")
+    site.machine.must("bash", "-ec", commands)
     assert site.release == f"releases/{older}"
+    loaded = site.machine.must("systemctl", "show", "--property=NeedDaemonReload", *site.services)
+    assert set(loaded.split()) == {"NeedDaemonReload=no"}
+    assert all(site.units[name].startswith(f"# Of {older}\n") for name in site.services)
     site.assert_serves()
 
 
