@@ -435,6 +435,27 @@ def test_script_wants_one_domain(arguments: tuple[str, ...], sentence: str, bake
     assert sentence in run.stdout
 
 
+def test_domain_has_to_be_named_in_full(site: Installed) -> None:
+    right = site.environment.read_text()
+    for hosts in (f"my{DOMAIN}", f"{DOMAIN}.net,www.{DOMAIN}", ""):
+        site.environment.write_text(right.replace(f"_HOSTS={DOMAIN}\n", f"_HOSTS={hosts}\n"))
+        try:
+            run = site.install()
+        finally:
+            site.environment.write_text(right)
+        assert run.returncode == 1
+        assert f"does not name {DOMAIN}." in run.stdout
+
+
+def test_two_runs_at_once_are_one_too_many(site: Installed) -> None:
+    run = site.machine.run(
+        "flock", f"/run/{site.project.slug}-install.lock",
+        "/srv/checkout/deploy/systemd/install.sh", DOMAIN,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "Another run of this script is under way." in run.stdout
+
+
 def test_it_serves_behind_nginx_and_after_a_reboot(site: Installed) -> None:
     site.assert_serves()
     assert site.status("/", "http") == 301

@@ -33,6 +33,10 @@ domain=$1
 cd "$(dirname "$0")/../.."
 umask 022
 
+# Two at once would take each other's links; it is unlocked as the script ends.
+exec 9> "/run/$site-install.lock"
+flock --nonblock 9 || stop "Another run of this script is under way. Let it end, and run this again."
+
 # What has to be there
 
 command -v nginx > /dev/null || stop "nginx is not on this machine: apt-get install nginx"
@@ -71,7 +75,8 @@ fi
 grep -q '^DATABASE_URL=.' "$settings" ||
     stop "Which database? Fill in DATABASE_URL in $settings and run this again."
 {% endif %}
-grep '^DJANGO_ALLOWED_HOSTS=' "$settings" | grep -qF "$domain" ||
+hosts=$(sed -n 's/^DJANGO_ALLOWED_HOSTS=//p' "$settings" | tail -n 1 | tr -d "\"' ")
+[[ ,$hosts, == *",$domain,"* ]] ||
     stop "DJANGO_ALLOWED_HOSTS in $settings does not name $domain. Add it and run this again."
 
 # The certificate, which nginx has to help to get
