@@ -4,6 +4,7 @@ The machine has Debian's own systemd and nginx, so what the units forbid is forb
 its sockets are passed on by systemd.
 """
 
+import http.client
 import json
 import re
 import shutil
@@ -15,7 +16,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +192,18 @@ def passed(
             process.wait()
 
 
+def wait_until_accepted(process: subprocess.Popen[bytes], *clients: socket.socket) -> None:
+    """Wait until a server, or a worker of it, has taken the connections of all `clients`."""
+    names = {client.getsockname() for client in clients}
+
+    def accepted() -> bool:
+        server = psutil.Process(process.pid)
+        family = [server, *server.children(recursive=True)]
+        return names <= {each.raddr for one in family for each in one.net_connections("tcp")}
+
+    wait_until(accepted, "the connections are accepted")
+
+
 @pytest.mark.parametrize(
     "answers",
     [
@@ -216,25 +228,24 @@ def test_restart_on_the_same_socket_fails_nobody(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            with ThreadPoolExecutor(1) as pool:
-                for _ in range(2):
-                    with passed(project, service, listener, log, **variables) as process:
-                        url = f"http://localhost:{port}"
-                        assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
-                        family = psutil.Process(process.pid).children(recursive=True)
-                        slow = pool.submit(httpx.get, f"{url}/probe/slow/", timeout=60)
-                        time.sleep(1)  # it takes three
-                        process.send_signal(signal.SIGTERM)
-                        assert process.wait(timeout=30) == 0, log.read_text()[-3000:]
-                        assert slow.result().json() == {"slept": 3}
-                        wait_until(
-                            lambda family=family: (
-                                not any(is_running(child.pid) for child in family)
-                            ),
-                            "its workers are gone",
-                        )
-                with passed(project, service, listener, log, **variables):
-                    outcomes = json.loads(load.communicate()[0])
+            for _ in range(2):
+                with passed(project, service, listener, log, **variables) as process:
+                    url = f"http://localhost:{port}"
+                    assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
+                    family = psutil.Process(process.pid).children(recursive=True)
+                    slow = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                    slow.request("GET", "/probe/slow/", headers={"Host": "localhost"})
+                    wait_until_accepted(process, slow.sock)
+                    process.send_signal(signal.SIGTERM)
+                    assert process.wait(timeout=30) == 0, log.read_text()[-3000:]
+                    assert json.load(slow.getresponse()) == {"slept": 3}
+                    slow.close()
+                    wait_until(
+                        lambda family=family: not any(is_running(child.pid) for child in family),
+                        "its workers are gone",
+                    )
+            with passed(project, service, listener, log, **variables):
+                outcomes = json.loads(load.communicate()[0])
     assert set(outcomes) == {"200"}, outcomes
     assert outcomes["200"] > 50
 
@@ -259,7 +270,7 @@ def test_uvicorn_answers_once_more_on_what_is_open(
         while not answer.endswith(b"0\r\n\r\n"):
             answer += kept.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200")
-        time.sleep(0.5)  # the others are accepted by now
+        wait_until_accepted(process, new, kept, idle)
         process.send_signal(signal.SIGTERM)
         # The supervisor looks for signals each half second, and a worker each tenth.
         wait_until(lambda: "Shutting down" in (tmp_path / "log").read_text(), "it is told")
