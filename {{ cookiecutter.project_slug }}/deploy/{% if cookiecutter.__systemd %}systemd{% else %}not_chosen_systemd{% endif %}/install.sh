@@ -39,7 +39,7 @@ flock --nonblock 9 || stop "Another run of this script is under way. Let it end,
 
 # What has to be there
 
-command -v nginx > /dev/null || stop "nginx is not on this machine: apt-get install nginx"
+command -v nginx > /dev/null || stop "nginx is not on this machine: sudo apt-get install nginx"
 [ -d /etc/nginx/sites-enabled ] ||
     stop "This nginx has no folder /etc/nginx/sites-enabled. That of Debian or Ubuntu has."
 command -v uv > /dev/null ||
@@ -94,8 +94,8 @@ if [ ! -e "$certificate/fullchain.pem" ]; then
         systemctl reload-or-restart nginx
     fi
     stop "There is no certificate in $certificate. Get one and run this again:" \
-        "apt-get install certbot" \
-        "certbot certonly --webroot -w /var/www/letsencrypt -d $domain --deploy-hook 'systemctl reload nginx'"
+        "sudo apt-get install certbot" \
+        "sudo certbot certonly --webroot -w /var/www/letsencrypt -d $domain --deploy-hook 'systemctl reload nginx'"
 fi
 
 # The new release, beside the others
