@@ -4,6 +4,7 @@ The machine has Debian's own systemd and nginx, so what the units forbid is forb
 its sockets are passed on by systemd.
 """
 
+import http.client
 import json
 import re
 import shutil
@@ -15,7 +16,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,9 +114,7 @@ def test_every_place_names_the_same_things(emitted: Project) -> None:
     files = {path.name for path in (emitted.path / "deploy/systemd").iterdir()}
     kinds = {f"{slug}-{role}.{kind}" for role in roles for kind in ("socket", "service")}
     assert files == kinds | {f"{slug}-migrate.service", "environment", "install.sh", "nginx.conf"}
-    assert dict(re.findall(r"\[(\w+)\]=(\d+)", script)) == {
-        role: str(port) for role, port in roles.items()
-    }
+    assert f"\nroles=({' '.join(roles)})\n" in script
     nginx = emitted.read("deploy/systemd/nginx.conf")
     assert set(re.findall(r"server 127\.0\.0\.1:(\d+);", nginx)) == {
         str(port) for port in roles.values()
@@ -194,6 +192,18 @@ def passed(
             process.wait()
 
 
+def wait_until_accepted(process: subprocess.Popen[bytes], *clients: socket.socket) -> None:
+    """Wait until a server, or a worker of it, has taken the connections of all `clients`."""
+    names = {client.getsockname() for client in clients}
+
+    def accepted() -> bool:
+        server = psutil.Process(process.pid)
+        family = [server, *server.children(recursive=True)]
+        return names <= {each.raddr for one in family for each in one.net_connections("tcp")}
+
+    wait_until(accepted, "the connections are accepted")
+
+
 @pytest.mark.parametrize(
     "answers",
     [
@@ -218,25 +228,24 @@ def test_restart_on_the_same_socket_fails_nobody(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
-            with ThreadPoolExecutor(1) as pool:
-                for _ in range(2):
-                    with passed(project, service, listener, log, **variables) as process:
-                        url = f"http://localhost:{port}"
-                        assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
-                        family = psutil.Process(process.pid).children(recursive=True)
-                        slow = pool.submit(httpx.get, f"{url}/probe/slow/", timeout=60)
-                        time.sleep(1)  # it takes three
-                        process.send_signal(signal.SIGTERM)
-                        assert process.wait(timeout=30) == 0, log.read_text()[-3000:]
-                        assert slow.result().json() == {"slept": 3}
-                        wait_until(
-                            lambda family=family: (
-                                not any(is_running(child.pid) for child in family)
-                            ),
-                            "its workers are gone",
-                        )
-                with passed(project, service, listener, log, **variables):
-                    outcomes = json.loads(load.communicate()[0])
+            for _ in range(2):
+                with passed(project, service, listener, log, **variables) as process:
+                    url = f"http://localhost:{port}"
+                    assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
+                    family = psutil.Process(process.pid).children(recursive=True)
+                    slow = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                    slow.request("GET", "/probe/slow/", headers={"Host": "localhost"})
+                    wait_until_accepted(process, slow.sock)
+                    process.send_signal(signal.SIGTERM)
+                    assert process.wait(timeout=30) == 0, log.read_text()[-3000:]
+                    assert json.load(slow.getresponse()) == {"slept": 3}
+                    slow.close()
+                    wait_until(
+                        lambda family=family: not any(is_running(child.pid) for child in family),
+                        "its workers are gone",
+                    )
+            with passed(project, service, listener, log, **variables):
+                outcomes = json.loads(load.communicate()[0])
     assert set(outcomes) == {"200"}, outcomes
     assert outcomes["200"] > 50
 
@@ -261,7 +270,7 @@ def test_uvicorn_answers_once_more_on_what_is_open(
         while not answer.endswith(b"0\r\n\r\n"):
             answer += kept.recv(65536)
         assert answer.startswith(b"HTTP/1.1 200")
-        time.sleep(0.5)  # the others are accepted by now
+        wait_until_accepted(process, new, kept, idle)
         process.send_signal(signal.SIGTERM)
         # The supervisor looks for signals each half second, and a worker each tenth.
         wait_until(lambda: "Shutting down" in (tmp_path / "log").read_text(), "it is told")
@@ -308,6 +317,11 @@ class Installed:
     @property
     def releases(self) -> list[str]:
         return self.machine.must("ls", f"/opt/{self.project.slug}/releases").split()
+
+    @property
+    def units(self) -> dict[str, str]:
+        folder = self.machine.path("/etc/systemd/system")
+        return {path.name: path.read_text() for path in folder.glob(f"{self.project.slug}-*")}
 
     @property
     def environment(self) -> Path:
@@ -432,6 +446,27 @@ def test_script_wants_one_domain(arguments: tuple[str, ...], sentence: str, bake
     assert sentence in run.stdout
 
 
+def test_domain_has_to_be_named_in_full(site: Installed) -> None:
+    right = site.environment.read_text()
+    for hosts in (f"my{DOMAIN}", f"{DOMAIN}.net,www.{DOMAIN}", ""):
+        site.environment.write_text(right.replace(f"_HOSTS={DOMAIN}\n", f"_HOSTS={hosts}\n"))
+        try:
+            run = site.install()
+        finally:
+            site.environment.write_text(right)
+        assert run.returncode == 1
+        assert f"does not name {DOMAIN}." in run.stdout
+
+
+def test_two_runs_at_once_are_one_too_many(site: Installed) -> None:
+    run = site.machine.run(
+        "flock", f"/run/{site.project.slug}-install.lock",
+        "/srv/checkout/deploy/systemd/install.sh", DOMAIN,
+    )  # fmt: skip
+    assert run.returncode == 1
+    assert "Another run of this script is under way." in run.stdout
+
+
 def test_it_serves_behind_nginx_and_after_a_reboot(site: Installed) -> None:
     site.assert_serves()
     assert site.status("/", "http") == 301
@@ -460,8 +495,8 @@ def test_secret_is_private_and_code_is_nobodys_to_change(site: Installed) -> Non
             assert found.st_mode & 0o004, each
     release = site.machine.path(f"/opt/{slug}/{site.release}")
     assert {path.name for path in release.iterdir()} == {
-        ".python-version", ".venv", "config", "manage.py", "pyproject.toml", "staticfiles",
-        "uv.lock", slug,
+        ".python-version", ".venv", "config", "deploy", "manage.py", "pyproject.toml",
+        "staticfiles", "uv.lock", slug,
     }  # fmt: skip
     # Compiled, as it cannot be later.
     assert list(release.glob("config/__pycache__/settings.*.pyc"))
@@ -531,22 +566,24 @@ BROKEN = {
     "wsgi": [
         ("config/settings.py", "INSTALLED_APPS = [", "INSTALLED_APPS = [[", "is not complete"),
         ("config/edge.py", "import functools", "import nonsense", "does not answer"),
+        ("deploy/systemd/{slug}-web.service", "bin/gunicorn", "bin/nonsense", "does not answer"),
         ("deploy/systemd/nginx.conf", "server {", "serve {", "nginx does not accept"),
     ],
     "both": [
         ("uv.lock", "[[package]]", "[[", "is not complete"),
         ("config/settings.py", "DEBUG = environment.DEBUG", "DEBUG = True", "does not pass its"),
         ("config/edge.py", "import functools", "import nonsense", "does not answer"),
+        ("deploy/systemd/{slug}-live.service", "User=", "User=not_", "does not answer"),
     ],
 }
 
 
 def test_broken_release_leaves_the_old_one_serving(site: Installed) -> None:
     for file, old, new, sentence in BROKEN[site.project.answers["interface"]]:
-        path = site.project.path / file
+        path = site.project.path / file.format(slug=site.project.slug)
         right = path.read_text()
         assert old in right
-        before = site.release, site.releases, site.environment.read_text()
+        before = site.release, site.releases, site.environment.read_text(), site.units
         path.write_text(right.replace(old, new, 1))
         try:
             run = site.install()
@@ -557,6 +594,7 @@ def test_broken_release_leaves_the_old_one_serving(site: Installed) -> None:
         site.assert_serves()
         site.machine.must("nginx", "-t")
         assert site.environment.read_text() == before[2]
+        assert site.units == before[3]
         assert not site.machine.path(f"/opt/{site.project.slug}/next").is_symlink()
         # The site of nginx comes last, when the release serves already.
         assert "nginx" in file or (site.release, site.releases) == before[:2]
@@ -565,10 +603,22 @@ def test_broken_release_leaves_the_old_one_serving(site: Installed) -> None:
 def test_going_back_to_the_release_before(site: Installed) -> None:
     older = site.releases[-2]
     folder = f"/opt/{site.project.slug}"
-    site.machine.must("ln", "-s", f"releases/{older}", f"{folder}/next")
-    site.machine.must("mv", "-T", f"{folder}/next", f"{folder}/current")
-    site.machine.must("systemctl", "restart", *site.services)
+    # Its units are other than those of the newest.
+    units = site.machine.path(f"{folder}/releases/{older}/deploy/systemd")
+    for path in units.glob("*.service"):
+        path.write_text(f"# Of {older}\n{path.read_text()}")
+    commands = re.search(
+        r"^cd /opt/.*?(?=^```)",
+        site.project.read("deploy/README.md"),
+        re.M | re.S,
+    )[0]
+    assert "20260102-030405" in commands
+    commands = commands.replace("20260102-030405", older).replace("sudo ", "")
+    site.machine.must("bash", "-ec", commands)
     assert site.release == f"releases/{older}"
+    loaded = site.machine.must("systemctl", "show", "--property=NeedDaemonReload", *site.services)
+    assert set(loaded.split()) == {"NeedDaemonReload=no"}
+    assert all(site.units[name].startswith(f"# Of {older}\n") for name in site.services)
     site.assert_serves()
 
 

@@ -5,16 +5,16 @@
 #
 # Run it again for each new release. What is there already stays: the settings, the database,
 # the releases before. Until the new release is complete and its migrations have run, the
-# old one serves; if the new one does not work, the old one comes back.
+# old one serves; if the new one does not work, the old one comes back, with its units.
 
 set -euo pipefail
 
 site={{ cookiecutter.project_slug }}
 user={{ cookiecutter.project_slug[:31] }}
 {% if cookiecutter.__both %}
-declare -A ports=([pages]=8001 [live]=8002)
+roles=(pages live)
 {% else %}
-declare -A ports=([web]=8000)
+roles=(web)
 {% endif %}
 settings=/etc/$site/environment
 units=/etc/systemd/system
@@ -33,9 +33,13 @@ domain=$1
 cd "$(dirname "$0")/../.."
 umask 022
 
+# Two at once would take each other's links; it is unlocked as the script ends.
+exec 9> "/run/$site-install.lock"
+flock --nonblock 9 || stop "Another run of this script is under way. Let it end, and run this again."
+
 # What has to be there
 
-command -v nginx > /dev/null || stop "nginx is not on this machine: apt-get install nginx"
+command -v nginx > /dev/null || stop "nginx is not on this machine: sudo apt-get install nginx"
 [ -d /etc/nginx/sites-enabled ] ||
     stop "This nginx has no folder /etc/nginx/sites-enabled. That of Debian or Ubuntu has."
 command -v uv > /dev/null ||
@@ -71,7 +75,8 @@ fi
 grep -q '^DATABASE_URL=.' "$settings" ||
     stop "Which database? Fill in DATABASE_URL in $settings and run this again."
 {% endif %}
-grep '^DJANGO_ALLOWED_HOSTS=' "$settings" | grep -qF "$domain" ||
+hosts=$(sed -n 's/^DJANGO_ALLOWED_HOSTS=//p' "$settings" | tail -n 1 | tr -d "\"' ")
+[[ ,$hosts, == *",$domain,"* ]] ||
     stop "DJANGO_ALLOWED_HOSTS in $settings does not name $domain. Add it and run this again."
 
 # The certificate, which nginx has to help to get
@@ -89,8 +94,8 @@ if [ ! -e "$certificate/fullchain.pem" ]; then
         systemctl reload-or-restart nginx
     fi
     stop "There is no certificate in $certificate. Get one and run this again:" \
-        "apt-get install certbot" \
-        "certbot certonly --webroot -w /var/www/letsencrypt -d $domain --deploy-hook 'systemctl reload nginx'"
+        "sudo apt-get install certbot" \
+        "sudo certbot certonly --webroot -w /var/www/letsencrypt -d $domain --deploy-hook 'systemctl reload nginx'"
 fi
 
 # The new release, beside the others
@@ -110,7 +115,8 @@ give_up() {
 trap give_up EXIT
 
 # Nothing but this: no .env, no database of development.
-tar --create --exclude=__pycache__ config "$site" manage.py pyproject.toml uv.lock .python-version |
+tar --create --exclude=__pycache__ config "$site" manage.py pyproject.toml uv.lock .python-version \
+    deploy/systemd/nginx.conf "deploy/systemd/$site-"* |
     tar --extract --no-same-owner --directory="$release"
 (
     cd "$release"
@@ -128,7 +134,7 @@ chmod -R u=rwX,go=rX "$release"
 
 # As the site's user, with the settings and in the confines of its servers.
 ln -sfn "releases/$name" "/opt/$site/next"
-install -m 644 "deploy/systemd/$site-migrate.service" "$units/"
+install -m 644 "$release/deploy/systemd/$site-migrate.service" "$units/"
 systemctl daemon-reload
 systemctl start "$site-migrate.service" || {
     journalctl --unit="$site-migrate.service" --lines=30 --no-pager --output=cat >&2
@@ -139,39 +145,37 @@ systemctl start "$site-migrate.service" || {
 
 # At most 30 seconds: a second between attempts, and 5 for each of them.
 answers() {
+    local port
+    port=$(sed -n 's/^ListenStream=.*://p' "$units/$site-$1.socket")
     for _ in {1..5}; do
         "/opt/$site/current/.venv/bin/python" -c 'import sys, urllib.request as r
-r.urlopen(f"http://127.0.0.1:{sys.argv[1]}/health/ready", timeout=5)' "$1" 2> /dev/null && return
+r.urlopen(f"http://127.0.0.1:{sys.argv[1]}/health/ready", timeout=5)' "$port" 2> /dev/null && return
         sleep 1
     done
     return 1
 }
 
-# One after the other; new connections wait in the sockets.
-restart() {
+# Each step says itself whether to go on: where it matters how a function ends, bash does not
+# heed set -e in it.
+switch_to() {
     local role
-    for role in "${!ports[@]}"; do
-        systemctl restart "$site-$role.service" && answers "${ports[$role]}" || return 1
+    ln -sfn "$1" "/opt/$site/next" && mv -T "/opt/$site/next" "/opt/$site/current" || return 1
+    # With its units, which may be what does not work.
+    install -m 644 "/opt/$site/current/deploy/systemd/$site-"*.{socket,service} "$units/" &&
+        systemctl daemon-reload || return 1
+    # One after the other; new connections wait in the sockets, which start with the services.
+    for role in "${roles[@]}"; do
+        systemctl enable --quiet "$site-$role.socket" "$site-$role.service" &&
+            systemctl restart "$site-$role.service" && answers "$role" || return 1
     done
 }
 
 previous=$(readlink "/opt/$site/current" || true)
-for role in "${!ports[@]}"; do
-    install -m 644 "deploy/systemd/$site-$role.socket" "deploy/systemd/$site-$role.service" "$units/"
-done
-systemctl daemon-reload
-for role in "${!ports[@]}"; do
-    systemctl enable --quiet "$site-$role.socket" "$site-$role.service"
-    systemctl start "$site-$role.socket"
-done
 trap - EXIT
-mv -T "/opt/$site/next" "/opt/$site/current"
-if ! restart; then
-    printf '\n%s\n' "The new release starts, but does not answer. See: journalctl --unit='$site-*'" >&2
+if ! switch_to "releases/$name"; then
+    printf '\n%s\n' "The new release does not answer. See: journalctl --unit='$site-*'" >&2
     [ -n "$previous" ] || exit 1
-    ln -s "$previous" "/opt/$site/next"
-    mv -T "/opt/$site/next" "/opt/$site/current"
-    restart || stop "Nor does the one before, $previous, to which it is set back."
+    switch_to "$previous" || stop "Nor does the one before, $previous, to which it is set back."
     rm -rf "$release"
     stop "$previous serves again; migrations stay as they are."
 fi
@@ -181,7 +185,7 @@ fi
 mkdir -p /var/www/letsencrypt
 old=$(mktemp)
 cp "$available" "$old" 2> /dev/null || true
-sed "s/example\.com/$domain/g" deploy/systemd/nginx.conf > "$available"
+sed "s/example\.com/$domain/g" "$release/deploy/systemd/nginx.conf" > "$available"
 ln -sf "$available" "$enabled"
 nginx -t -q || {
     cp "$old" "$available"
