@@ -130,6 +130,28 @@ def test_every_manifest_is_valid_in_the_files_and_as_built(cluster: Cluster, ver
         assert kubernetes_validate.validate(manifest, version, strict=True) == version
 
 
+def test_redis_of_the_readme_is_one_that_the_site_finds(cluster: Cluster) -> None:
+    text = cluster.project.read("deploy/README.md")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.M | re.S)
+    _, *manifests = [manifest for block in blocks for manifest in yaml.safe_load_all(block)]
+    if cluster.project.is_(realtime="none"):
+        assert not manifests
+        return
+
+    deployment, service = manifests
+    for manifest in manifests:
+        assert kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+        assert manifest["metadata"]["namespace"] == cluster.project.slug.replace("_", "-")
+    pod = deployment["spec"]["template"]
+    # What base/network-policies.yaml opens, and what REDIS_URL says.
+    assert pod["metadata"]["labels"] == {"app.kubernetes.io/name": "redis"}
+    assert service["spec"]["selector"] == pod["metadata"]["labels"]
+    assert f"redis://{name_in(service)}:{service['spec']['ports'][0]['port']}/0" in text
+    # Of the level that the namespace enforces.
+    assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+    assert container_of(pod)["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
 def test_a_misspelled_field_would_be_found(cluster: Cluster) -> None:
     for manifest in cluster.everything:
         wrong = {**manifest, "spec": {**manifest.get("spec", {}), "replicaz": 2}}
