@@ -362,12 +362,12 @@ def test_redis_that_goes_and_comes_back_loses_nothing(house: StreamHouse) -> Non
 
     house.send("without Redis")
     for stream in streams:
-        assert stream.texts(seconds=3 * PAUSE) == ["without Redis"]
+        assert stream.texts(seconds=5 * PAUSE) == ["without Redis"]
     house.start_redis()
     wait_until(lambda: house.subscribers() == 2, "both processes listen again")
     house.send("with Redis again")
     for stream in streams:
-        assert stream.texts(seconds=PAUSE_WITH_REDIS / 3) == ["with Redis again"]
+        assert stream.texts(seconds=PAUSE_WITH_REDIS * 2 / 3) == ["with Redis again"]
 
 
 def test_sigterm_ends_streams_at_once_and_loses_nothing(house: StreamHouse) -> None:
