@@ -76,7 +76,7 @@ FACTS = {
     "asgi": ["/probe/facts/"],
     "both": ["/probe/facts/", "/async/facts/"],
 }
-MEGABYTE = 1024 * 1024
+MEGABYTE = 1_000_000
 
 
 def run(*command: object, **options: Any) -> str:
