@@ -196,7 +196,10 @@ def process(
         yield started
     finally:
         started.terminate()
-        started.wait(timeout=30)
+        try:
+            started.wait(timeout=40)
+        finally:
+            started.kill()
 
 
 def test_site_runs_as_compose_would_run_it(built_site: Built, tmp_path: Path) -> None:
