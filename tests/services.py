@@ -96,6 +96,9 @@ def postgresql(
 ) -> Iterator[PostgreSQL]:
     """Run a PostgreSQL server that keeps its data in `folder`.
 
+    Not in one of pytest's: it closes them to other users, and so does the pytest of a project
+    that is tested meanwhile, and this server is another user.
+
     On this machine's loopback it trusts everybody; on a `host` of a network it listens to all
     the others, on its usual port, and lets `user` in with `password`.
     """

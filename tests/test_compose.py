@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -107,9 +108,10 @@ class Play:
                 self.start_site(name, service, host)
             case "postgres":
                 variables = service["environment"]
+                data = self.stack.enter_context(TemporaryDirectory(prefix="tests-postgresql-"))
                 self.stack.enter_context(
                     postgresql(
-                        self.folder / name,
+                        Path(data),
                         host,
                         variables["POSTGRES_USER"],
                         variables["POSTGRES_PASSWORD"],

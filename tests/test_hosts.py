@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -110,9 +111,10 @@ class Farm:
                 for role in self.roles:
                     for number in (1, 2):
                         file.write(f" {self.network[f'{role}{number}'].address} {role}\n")
-            (folder := self.folder).joinpath("data").mkdir()
+            folder = self.folder
+            database = stack.enter_context(TemporaryDirectory(prefix="tests-postgresql-"))
             data, proxy = self.network["data"], self.network["proxy"]
-            stack.enter_context(postgresql(folder / "data", data, "site", "secret"))
+            stack.enter_context(postgresql(Path(database), data, "site", "secret"))
             stack.enter_context(
                 process(data, "redis-server", "--save", "", "--protected-mode", "no")
             )

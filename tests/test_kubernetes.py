@@ -178,8 +178,12 @@ def test_what_production_says_arrives_everywhere(bake: Bake, tmp_path: Path) -> 
     project = bake(**PLACES[-1])
     shutil.copytree(project.path / FOLDER, tmp_path, dirs_exist_ok=True)
     for name, old, new in (
-        ("production/settings", "namespace: my-site", "namespace: shop"),
-        ("production/settings", "newName: registry.example.com/my-site", "newName: r.test/shop"),
+        ("production/settings", "namespace: corner-shop", "namespace: shop"),
+        (
+            "production/settings",
+            "newName: registry.example.com/corner-shop",
+            "newName: r.test/shop",
+        ),
         ("production/settings", 'newTag: "1"', 'newTag: "2026.11"'),
         ("production/settings", "HOSTS=example.com", "HOSTS=shop.test,www.shop.test"),
         ("production", "value: traefik", "value: haproxy"),
@@ -195,7 +199,7 @@ def test_what_production_says_arrives_everywhere(bake: Bake, tmp_path: Path) -> 
     assert {manifest["metadata"]["namespace"] for manifest in changed.everything} == {"shop"}
     assert hosts_of(changed) == ("shop.test", "shop.test")
     text = yaml.safe_dump_all(changed.everything)
-    assert not re.search(r"example\.com/|my-site:|traefik|set-in-production|\.invalid", text)
+    assert not re.search(r"example\.com/|corner-shop:|traefik|set-in-production|\.invalid", text)
     assert "DJANGO_ALLOWED_HOSTS: shop.test,www.shop.test" in text
 
 
