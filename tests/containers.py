@@ -341,6 +341,15 @@ def wait_healthy(running: Container, seconds: float = 60) -> None:
     wait_until(look, "the container is healthy", seconds, pause=0.3)
 
 
+def add_user(box: Container) -> None:
+    """Let ada log in."""
+    run = box.run(
+        "env", "DJANGO_SUPERUSER_PASSWORD=password-of-ada", "python", "manage.py",
+        "createsuperuser", "--no-input", "--username=ada", "--email=ada@example.com",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout
+
+
 @dataclass(frozen=True)
 class Built:
     """The image of a combination, and the environment in which it is run."""

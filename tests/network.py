@@ -5,13 +5,14 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.services import missing
+from tests.services import ended, missing
 
 
 def require() -> None:
@@ -141,3 +142,25 @@ def network(*names: str, first: str = "198.51.100.11") -> Iterator[Network]:
             + "".join(f" {host.address} {name}\n" for name, host in made.hosts.items())
         )
         yield made
+
+
+@contextmanager
+def process(
+    host: Host, *command: str, log: Path | None = None, **variables: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program on a host until the end of the block."""
+    # Caddy is that of these tests, as its image has: Debian's is older.
+    own = Path(sys.executable).parent
+    program = shutil.which(command[0], path=f"{own}:/usr/local/bin:/usr/bin:/usr/sbin")
+    if not program:
+        missing(command[0], command[0])
+    with (log or Path("/dev/null")).open("wb") as output:
+        started = subprocess.Popen(
+            [*host.enter, "env", *(f"{k}={v}" for k, v in variables.items()),
+             program, *command[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    with ended(started):
+        yield started

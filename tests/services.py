@@ -51,6 +51,19 @@ def wait_until(
         time.sleep(pause)
 
 
+@contextmanager
+def ended(started: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a process, and end it: with SIGTERM, and SIGKILL where that takes too long."""
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(timeout=40)
+        finally:
+            started.kill()
+
+
 def answers(port: int, address: str = "127.0.0.1") -> bool:
     """Return whether somebody listens on `port`."""
     with socket.socket() as probe:

@@ -8,8 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,10 +20,10 @@ import yaml
 
 from tests.combinations import SITES, name_of
 from tests.conftest import Bake
-from tests.containers import Built, Container, container, wait_healthy
-from tests.network import Host, network
+from tests.containers import Built, Container, add_user, container, wait_healthy
+from tests.network import Host, network, process
 from tests.project import Project
-from tests.services import answers, missing, postgresql, wait_until
+from tests.services import answers, postgresql, wait_until
 from tests.site import Site, next_frame, say
 
 pytestmark = pytest.mark.deploy
@@ -176,34 +175,6 @@ class Play:
             )
 
 
-@contextmanager
-def process(
-    host: Host, *command: str, log: Path | None = None, **variables: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on a host until the end of the block."""
-    # Caddy is that of these tests, as its image has: Debian's is older.
-    own = Path(sys.executable).parent
-    program = shutil.which(command[0], path=f"{own}:/usr/local/bin:/usr/bin:/usr/sbin")
-    if not program:
-        missing(command[0], command[0])
-    with (log or Path("/dev/null")).open("wb") as output:
-        started = subprocess.Popen(
-            [*host.enter, "env", *(f"{k}={v}" for k, v in variables.items()),
-             program, *command[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        yield started
-    finally:
-        started.terminate()
-        try:
-            started.wait(timeout=40)
-        finally:
-            started.kill()
-
-
 def test_site_runs_as_compose_would_run_it(built_site: Built, tmp_path: Path) -> None:
     """With .env as it was generated, on http://localhost, from the first start to the last stop."""
     for folder in (*reversed(tmp_path.parents), tmp_path):
@@ -239,14 +210,6 @@ def test_site_runs_as_compose_would_run_it(built_site: Built, tmp_path: Path) ->
             assert '"client": "127.0.0.1"' in box.log or '"client": "::1"' in box.log, box.log
             grace = int(play.services[name]["stop_grace_period"].removesuffix("s"))
             assert box.stop(grace) == 0
-
-
-def add_user(box: Container) -> None:
-    run = box.run(
-        "env", "DJANGO_SUPERUSER_PASSWORD=password-of-ada", "python", "manage.py",
-        "createsuperuser", "--no-input", "--username=ada", "--email=ada@example.com",
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout
 
 
 def live(site: Site) -> None:

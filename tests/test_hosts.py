@@ -18,13 +18,12 @@ import pytest
 from websockets.exceptions import WebSocketException
 
 from tests.combinations import SITES, name_of
-from tests.containers import Built, Container, container, wait_healthy
-from tests.network import Host, Network, network
+from tests.containers import Built, Container, add_user, container, wait_healthy
+from tests.network import Host, Network, network, process
 from tests.project import PRODUCTION
 from tests.services import answers, postgresql, wait_until
 from tests.site import COMMANDS, Site, next_frame, say
 from tests.talk import Talk
-from tests.test_compose import add_user, process
 
 pytestmark = pytest.mark.deploy
 

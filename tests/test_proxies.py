@@ -33,7 +33,7 @@ from tests import services
 from tests.combinations import SITES, VALID, Answers, name_of
 from tests.conftest import Bake, Prepare
 from tests.project import Project, clean_environment
-from tests.services import missing, wait_until
+from tests.services import ended, missing, wait_until
 from tests.site import Site, next_frame, say
 
 pytestmark = pytest.mark.deploy
@@ -152,17 +152,12 @@ def process(command: list[str], log: Path, **options: Any) -> Iterator[subproces
         started = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **options
         )
-    try:
-        yield started
-    except BaseException:
-        print(log.read_text()[-10_000:])
-        raise
-    finally:
-        started.terminate()
+    with ended(started):
         try:
-            started.wait(timeout=40)
-        finally:
-            started.kill()
+            yield started
+        except BaseException:
+            print(log.read_text()[-10_000:])
+            raise
 
 
 @dataclass
