@@ -166,6 +166,9 @@ class Hub:
                 self.begin(self.listen(self.channel))
             await self.layer.group_add(sessions.GROUP, self.channel)
             self.joined_at = now
+            # What was told of their sessions before that was not heard here.
+            for socket in self.sockets:
+                socket.checked_at = now - CHECK
         if local.joined_at is None or now - local.joined_at >= JOIN_AGAIN:
             await self.layer.group_add(posting.group_of(room), self.channel)
             local.joined_at = now
