@@ -134,6 +134,12 @@ SUBJECTS = [
         "emitted wsgi", settings='DATABASES["default"]["CONN_MAX_AGE"] = 0', variables=TWO,
     ),
     Subject(
+        "wsgi, gunicorn's worker", "wsgi", "wsgi", GUNICORN,
+        "a worker takes all the connections it can get",
+        ("trivial", "page-postgresql", "static-10k"), "emitted wsgi",
+        gunicorn='worker_class = "gthread"', variables=TWO,
+    ),
+    Subject(
         "wsgi, no preload", "wsgi", "wsgi", GUNICORN,
         "every worker imports the site for itself", ("page-postgresql", "memory"),
         "emitted wsgi", gunicorn="preload_app = False", variables=TWO,

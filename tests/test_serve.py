@@ -6,9 +6,11 @@ behind Caddy, behind nginx, and with no proxy on the machine.
 
 import json
 import re
+import statistics
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from socket import create_connection
 from typing import Any
 
 import httpx
@@ -300,6 +302,36 @@ def test_oversized_frame_closes_its_socket_only(site: Site) -> None:
         assert close_code(socket) in expected
         say(other, "and the others?")
         assert next_frame(other, "stored")
+
+
+def shares(site: Site, count: int) -> list[int]:
+    """Open connections at once, ask on each, and return how many each worker has of them."""
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(create_connection((site.host, site.port), timeout=20))
+            for _ in range(count)
+        ]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert {client.recv(12) for client in clients} == {b"HTTP/1.1 200"}
+        return [
+            sum(
+                connection.status == "ESTABLISHED" and connection.laddr.port == site.port
+                for connection in worker.net_connections(kind="tcp")
+            )
+            for worker in site.workers()
+        ]
+
+
+def test_connections_that_come_at_once_are_shared(site: Site) -> None:
+    """They are kept, and so is their sharing: a worker that has all leaves a processor idle.
+
+    Chance has a part in it. With gunicorn's own worker the median is 0 to 8.
+    """
+    if "gunicorn" in site.start:
+        found = [shares(site, 32) for _ in range(9)]
+        assert {(len(one), sum(one)) for one in found} == {(2, 32)}
+        assert statistics.median(min(one) for one in found) >= 10, found
 
 
 def test_killed_worker_is_replaced(site: Site) -> None:
