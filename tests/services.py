@@ -19,15 +19,25 @@ if TYPE_CHECKING:
     from tests.network import Host
 
 
+# Ports that were given to somebody, whose server may not listen yet.
+given: set[int] = set()
+
+
 def free_port(count: int = 1) -> int:
     """Return a port on loopback that is free, as are the `count - 1` after it.
 
-    Below the range from which the kernel takes ports for clients: one of those could come in
-    between.
+    It is given once, and parallel processes of pytest have their ranges apart: whoever asks
+    next must not get it before its server listens. All are below the range from which the
+    kernel takes ports for clients: one of those could come in between.
     """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    width = 20_000 // processes
     for _ in range(100):
-        port = random.randrange(12_000, 32_000)
-        if all(is_free(port + offset) for offset in range(count)):
+        port = 12_000 + number * width + random.randrange(width - count)
+        ports = range(port, port + count)
+        if given.isdisjoint(ports) and all(map(is_free, ports)):
+            given.update(ports)
             return port
     raise RuntimeError("no free ports on loopback")
 

@@ -202,7 +202,7 @@ def test_site_runs_as_compose_would_run_it(built_site: Built, tmp_path: Path) ->
         live(site)
         if project.is_(interface="both"):
             assert set(servers) == {"pages", "live"}
-            assert "/async/status/" in servers["live"].log
+            wait_until(lambda: "/async/status/" in servers["live"].log, "the access line")
             assert "/accounts/login/" in servers["pages"].log
             assert "/accounts/login/" not in servers["live"].log
         for name, box in servers.items():
