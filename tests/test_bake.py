@@ -31,7 +31,7 @@ def expected_files(project: Project) -> set[str]:
         ".editorconfig", ".env", ".env.example", ".gitignore", ".pre-commit-config.yaml",
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
-        "config/settings.py", "config/static_files.py", "config/urls.py",
+        "config/settings.py", "config/static_files.py", "config/threads.py", "config/urls.py",
         f"{slug}/__init__.py",
         f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/login.py",
         f"{users}/models.py",
@@ -50,14 +50,14 @@ def expected_files(project: Project) -> set[str]:
         f"{registration}/password_reset_form.html",
         "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
         "tests/test_edge.py", "tests/test_environment.py", "tests/test_health.py",
-        "tests/test_pages.py", "tests/test_static_files.py",
+        "tests/test_pages.py", "tests/test_static_files.py", "tests/test_threads.py",
     }  # fmt: skip
     if wsgi:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py"}
     if asgi:
         files |= {
-            "config/asgi.py", "config/handler.py", "config/middleware.py", "config/threads.py",
-            "config/uvicorn_conf.py", "tests/test_handler.py", "tests/test_uvicorn_conf.py",
+            "config/asgi.py", "config/handler.py", "config/middleware.py",
+            "config/request_thread.py", "config/uvicorn_conf.py", "tests/test_handler.py", "tests/test_uvicorn_conf.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}

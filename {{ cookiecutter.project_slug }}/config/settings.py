@@ -95,12 +95,19 @@ ASGI_APPLICATION = "config.asgi.application"
 
 DATABASES = {"default": environment.DATABASE}
 
+{% if cookiecutter.__asgi %}
+# False runs Django under ASGI as it ships (config/asgi.py): slower, with a thread and a
+# database connection for each request, which none may keep.
+FAST_ASGI = True
+
+{% endif %}
 # A thread keeps its connection for a minute instead of opening one for every request, and
 # looks whether it still works before it is used again.
 {% if cookiecutter.__asgi %}
-# Under ASGI this needs threads that live on, which are those of config/threads.py.
-{% endif %}
+DATABASES["default"]["CONN_MAX_AGE"] = 60 if FAST_ASGI else 0
+{% else %}
 DATABASES["default"]["CONN_MAX_AGE"] = 60
+{% endif %}
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 {% if cookiecutter.__postgresql %}

@@ -50,6 +50,18 @@ def test_site_is_not_ready_when_a_check_fails(
     assert client.get("/health/live").status_code == 200
 
 
+def test_process_that_is_stuck_is_not_ready(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health.overseer, "problem", lambda: "Nothing gets on.")
+
+    response = client.get("/health/ready")
+
+    assert response.status_code == 503
+    assert response.json()["checks"] == {"process": "Nothing gets on."}
+    assert client.get("/health/live").status_code == 200
+
+
 def test_a_check_that_hangs_is_given_up(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +72,7 @@ def test_a_check_that_hangs_is_given_up(
 
     assert response.status_code == 503
     assert response.json()["checks"] == {
+        "process": "ok",
         **dict.fromkeys(health.CHECKS, "ok"),
         "cache": "no answer",
     }

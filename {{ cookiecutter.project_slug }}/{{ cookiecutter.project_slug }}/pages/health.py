@@ -2,12 +2,8 @@
 
 /health/live    The process answers. It touches nothing, or a database that is away would
                 get every process killed.
-{% if cookiecutter.__wsgi %}
-                Under gunicorn it waits for a thread, as every request does: give it more
-                time than the slowest page takes.
-{% endif %}
-/health/ready   The process can do its work: all CHECKS pass in time. 503 takes it out of
-                rotation until they do.
+/health/ready   The process can do its work: it is not stuck (config/threads.py), and all
+                CHECKS pass in time. 503 takes it out of rotation until they do.
 """
 
 {% if cookiecutter.__asgi %}
@@ -31,6 +27,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 {% if cookiecutter.__asgi %}
 from django.utils.decorators import sync_and_async_middleware
 {% endif %}
+
+from config.threads import overseer
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +82,8 @@ def live() -> HttpResponse:
 
 def ready() -> HttpResponse:
     """Answer 200 if all checks pass within TIMEOUT, or else 503; say how each went."""
+    if reason := overseer.problem():
+        return failure({"process": reason})
     if RUNNING.acquire(blocking=False):
         try:
             futures = {name: THREADS[name].submit(check) for name, check in CHECKS.items()}
@@ -91,12 +91,15 @@ def ready() -> HttpResponse:
             LATEST.update({name: outcome(name, future) for name, future in futures.items()})
         finally:
             RUNNING.release()
-    outcomes = dict(LATEST)
-    failed = set(outcomes.values()) != {"ok"}
-    return JsonResponse(
-        {"status": "failed" if failed else "ok", "checks": outcomes},
-        status=503 if failed else 200,
-    )
+    outcomes = {"process": "ok", **LATEST}
+    if set(outcomes.values()) != {"ok"}:
+        return failure(outcomes)
+    return JsonResponse({"status": "ok", "checks": outcomes})
+
+
+def failure(outcomes: dict[str, str]) -> HttpResponse:
+    """Answer 503, with what is wrong."""
+    return JsonResponse({"status": "failed", "checks": outcomes}, status=503)
 
 
 def outcome(name: str, future: Future[None]) -> str:
@@ -125,7 +128,8 @@ def health_middleware(get_response):  # type: ignore[no-untyped-def]
                 case "/health/live":
                     return live()
                 case "/health/ready":
-                    return await asyncio.to_thread(ready)
+                    # Where no thread is free, nothing could answer in one.
+                    return ready() if overseer.problem() else await asyncio.to_thread(ready)
             return await get_response(request)
 
         return async_middleware

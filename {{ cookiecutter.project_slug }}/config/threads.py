@@ -1,0 +1,412 @@
+"""Threads that are few while they compute, and become more while they only wait.
+
+Python runs one thread at a time. For work that computes, a few threads are best: more would
+take turns and be slower. For work that waits, for a database or for another site, each
+thread more is one more request at once. A Pool finds out which of the two it has: when
+somebody stands in line and this process hardly uses its CPU, it lets more threads run.
+.NET's thread pool does the same:
+https://learn.microsoft.com/dotnet/standard/threading/the-managed-thread-pool
+
+Whoever waits in line for MAX_WAIT seconds gets the exception Overloaded, and the client a
+503.
+
+One thread of each process, the overseer, looks after all pools. It also notices when the
+process is stuck. Then /health/ready says so, and the process asks its server to replace it.
+"""
+
+import asyncio
+import atexit
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+from weakref import WeakSet
+
+import structlog
+from django.db import connections
+
+logger = structlog.get_logger(__name__)
+
+# Seconds in line. The proxies wait for 60: nobody is refused who could still be answered.
+MAX_WAIT = 50
+# Seconds without any progress after which a process counts as stuck.
+STUCK_AFTER = 30
+# Seconds that a stuck process gets to finish its other requests: more than its server's own
+# timeout, which is 20.
+REPLACE_AFTER = 25
+
+# Seconds after which a thread that nobody needs ends.
+IDLE_TIMEOUT = 5
+# Seconds between two looks of the overseer at pools in which somebody waits.
+TICK = 0.02
+# CPUs that this process uses. Below the first its threads wait, above the second they
+# compute.
+WAITING_CPU = 0.4
+COMPUTING_CPU = 0.8
+# Seconds without any progress after which one more thread is tried, even if all compute.
+STALLED_AFTER = 0.5
+
+
+class Overloaded(BaseException):
+    """No thread became free within MAX_WAIT seconds.
+
+    Like CancelledError it is not for views to catch, and no error page is made of it.
+    """
+
+
+class Job:
+    """A call that stands in line for a thread."""
+
+    __slots__ = ("call", "future", "since")
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.future: Future[Any] = Future()
+        self.since = time.monotonic()
+
+    def run(self) -> None:
+        """Make the call, unless it was given up."""
+        if self.future.set_running_or_notify_cancel():
+            try:
+                self.future.set_result(self.call())
+            except BaseException as error:
+                self.future.set_exception(error)
+
+
+class Worker(threading.Thread):
+    """A thread of a pool: one job after the other."""
+
+    def __init__(self, pool: "Pool", number: int) -> None:
+        super().__init__(name=f"{pool.name}-{number}", daemon=True)
+        self.pool = pool
+        self.inbox: SimpleQueue[Job | None] = SimpleQueue()
+
+    def run(self) -> None:
+        job = self.inbox.get()
+        while job:
+            job.run()
+            # What the job holds, a request for example, must not live until the next one.
+            job = None
+            job = self.pool.next_job(self)
+        connections.close_all()
+
+
+class Pool(ThreadPoolExecutor):
+    """Runs calls in `few` threads while they compute, in up to `most` while they wait.
+
+    asyncio and gunicorn want a ThreadPoolExecutor; nothing but its name is used of it.
+    """
+
+    def __init__(
+        self, name: str, few: int, most: int, after_call: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(most, name)
+        self.name, self.few, self.most = name, few, most
+        self.after_call = after_call
+        self.reset()
+        POOLS.add(self)
+
+    def reset(self) -> None:
+        """Begin with no threads. In a process that was forked there are none."""
+        self.lock = threading.Lock()
+        self.closed = False
+        self.waiting: deque[Job] = deque()
+        self.idle: list[Worker] = []
+        self.threads = self.started = self.refused = 0
+        # How many threads run a call, and how many may.
+        self.running, self.limit = 0, self.few
+        # When a thread was last done with something.
+        self.progress_at = time.monotonic()
+
+    def submit[T](self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a call in a thread; the Future may raise Overloaded."""
+        call = partial(call, *args, **kwargs)
+        if self.after_call:
+            call = partial(call_and_then, call, self.after_call)
+        job = Job(call)
+        with self.lock:
+            if self.closed:
+                raise RuntimeError(f"The pool {self.name!r} is closed.")
+            self.waiting.append(job)
+            self.hand_out()
+            in_line = bool(self.waiting)
+        if in_line:
+            overseer.call()
+        return job.future
+
+    def take(self) -> Job | None:
+        """Take the next job that may run now. The lock is held."""
+        while self.waiting and self.running < self.limit:
+            job = self.waiting.popleft()
+            if not job.future.cancelled():
+                self.running += 1
+                return job
+        return None
+
+    def hand_out(self) -> None:
+        """Give jobs to idle or new threads, as many as may run. The lock is held."""
+        while (self.idle or self.threads < self.most) and (job := self.take()):
+            if self.idle:
+                self.idle.pop().inbox.put(job)
+                continue
+            self.threads += 1
+            self.started += 1
+            worker = Worker(self, self.started)
+            worker.inbox.put(job)
+            try:
+                worker.start()
+            except RuntimeError:
+                # The machine gives no more threads: wait for one of those there are.
+                self.threads -= 1
+                self.running -= 1
+                self.waiting.appendleft(job)
+                if not self.threads:
+                    raise
+                self.most = self.threads
+                logger.warning(
+                    "no more threads to be had", pool=self.name, threads=self.most
+                )
+
+    def next_job(self, worker: Worker) -> Job | None:
+        """Return the next job for a thread that is done with one; None ends the thread."""
+        with self.lock:
+            self.running -= 1
+            self.progress_at = time.monotonic()
+            if job := self.take():
+                return job
+            if self.closed:
+                self.threads -= 1
+                return None
+            self.idle.append(worker)
+        while True:
+            with suppress(Empty):
+                return worker.inbox.get(timeout=IDLE_TIMEOUT)
+            with self.lock:
+                if worker in self.idle and self.threads > self.few:
+                    self.idle.remove(worker)
+                    self.threads -= 1
+                    return None
+
+    def rest(self) -> None:
+        """Note that a thread has nothing to do but stays with its request."""
+        with self.lock:
+            self.running -= 1
+            self.progress_at = time.monotonic()
+            self.hand_out()
+
+    def resume(self) -> None:
+        """Note that a thread of rest() has something to do again."""
+        with self.lock:
+            self.running += 1
+
+    def adopt(self, worker: Worker) -> bool:
+        """Count a running thread of another pool to this one; return whether it could."""
+        with self.lock:
+            if self.threads >= self.most:
+                return False
+            self.threads += 1
+            self.started += 1
+            self.running += 1
+            worker.name = f"{self.name}-{self.started}"
+        with worker.pool.lock:
+            worker.pool.threads -= 1
+            worker.pool.running -= 1
+            worker.pool.hand_out()
+        worker.pool = self
+        return True
+
+    def is_strained(self) -> bool:
+        """Return whether the overseer has to look at this pool."""
+        return bool(self.waiting) or self.limit > self.few
+
+    def adjust(self, cpu: float, now: float) -> None:
+        """Let more threads run, or fewer; refuse those who have waited for too long.
+
+        `cpu` is how many CPUs this process uses, `now` the time of time.monotonic().
+        """
+        refused = []
+        with self.lock:
+            while self.waiting and now - self.waiting[0].since > MAX_WAIT:
+                job = self.waiting.popleft()
+                if job.future.set_running_or_notify_cancel():
+                    refused.append(job)
+            if self.waiting and cpu < WAITING_CPU:
+                self.limit = min(self.most, max(self.limit, self.running * 3 // 2 + 1))
+            elif self.waiting and now - self.stood_still_since() > STALLED_AFTER:
+                self.limit = min(self.most, max(self.limit, self.running + 1))
+                self.progress_at = now
+            elif cpu > COMPUTING_CPU or not self.waiting:
+                self.limit = max(self.few, self.limit - self.limit // 8 - 1)
+            self.hand_out()
+            self.refused += len(refused)
+        for job in refused:
+            job.future.set_exception(Overloaded())
+
+    def stood_still_since(self) -> float:
+        """Return since when somebody waits and no thread was done with anything."""
+        return (
+            max(self.waiting[0].since, self.progress_at) if self.waiting else float("inf")
+        )
+
+    def numbers(self) -> dict[str, int]:
+        """Return how many threads there are, how many of them run or are held by a request
+        that waits, how many calls wait, and how many were refused since the start."""
+        with self.lock:
+            return {
+                "threads": self.threads,
+                "running": self.running,
+                "held": self.threads - self.running - len(self.idle),
+                "waiting": len(self.waiting),
+                "refused": self.refused,
+            }
+
+    def problem(self, now: float) -> str | None:
+        """Return why nothing gets on here, or None if it does."""
+        with self.lock:
+            if self.threads < self.most or now - self.stood_still_since() < STUCK_AFTER:
+                return None
+            return (
+                f"All {self.threads} threads of the pool {self.name!r} have been held for "
+                f"{STUCK_AFTER} seconds, and {len(self.waiting)} requests wait."
+            )
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end the threads; wait for none but idle ones."""
+        with self.lock:
+            self.closed = True
+            ended, self.idle = self.idle, []
+            self.threads -= len(ended)
+            if cancel_futures:
+                for job in self.waiting:
+                    job.future.cancel()
+        for worker in ended:
+            worker.inbox.put(None)
+        if wait:
+            for worker in ended:
+                worker.join(1)
+
+
+def call_and_then[T](call: Callable[[], T], after_call: Callable[[], None]) -> T:
+    """Make a call, and another one after it."""
+    try:
+        return call()
+    finally:
+        after_call()
+
+
+class Overseer:
+    """Looks after the pools and the event loop of this process, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with no thread. In a process that was forked there is none."""
+        self.lock = threading.Lock()
+        self.called = threading.Event()
+        self.thread: threading.Thread | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        # When the event loop was asked whether it runs; None once it has answered.
+        self.asked_at: float | None = None
+        self.replaces = False
+        self.replaced_at: float | None = None
+
+    def call(self) -> None:
+        """Have it look, now."""
+        if not self.thread:
+            self.start()
+        self.called.set()
+
+    def start(self) -> None:
+        """Start its thread, if that was not done."""
+        with self.lock:
+            if not self.thread:
+                self.thread = threading.Thread(
+                    target=self.run, name="overseer", daemon=True
+                )
+                self.thread.start()
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Notice when the event loop does not run."""
+        self.loop, self.asked_at = loop, None
+        self.start()
+
+    def run(self) -> None:
+        """Look at the pools often while somebody waits, at the event loop each second."""
+        cpu = COMPUTING_CPU
+        used_at, used = time.monotonic(), time.process_time()
+        while True:
+            strained = any(pool.is_strained() for pool in list(POOLS))
+            self.called.wait(TICK if strained else 1)
+            self.called.clear()
+            if strained:
+                time.sleep(TICK / 2)
+            now, now_used = time.monotonic(), time.process_time()
+            # Half of it is the past: one look alone may meet all threads at the same point.
+            cpu = (cpu + (now_used - used) / max(now - used_at, 0.001)) / 2
+            used_at, used = now, now_used
+            try:
+                for pool in list(POOLS):
+                    pool.adjust(cpu, now)
+                self.look_at_process(now)
+            except Exception:
+                logger.exception("overseer goes on")
+
+    def look_at_process(self, now: float) -> None:
+        """Ask the event loop whether it runs; have the process replaced if it is stuck."""
+        if self.loop and self.asked_at is None and not self.loop.is_closed():
+            self.asked_at = now
+            with suppress(RuntimeError):  # closed just now
+                self.loop.call_soon_threadsafe(self.answer)
+        if self.replaced_at and now - self.replaced_at > REPLACE_AFTER:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.replaces and not self.replaced_at and (reason := self.problem()):
+            logger.error("process is stuck and is replaced", reason=reason, **numbers())
+            self.replaced_at = now
+            # The server takes no new requests, finishes those that it can, and ends. Its
+            # supervisor starts another.
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def answer(self) -> None:
+        """Note, in the event loop, that it runs."""
+        self.asked_at = None
+
+    def problem(self) -> str | None:
+        """Return why this process is stuck, or None if it is not."""
+        now = time.monotonic()
+        if self.asked_at and now - self.asked_at > STUCK_AFTER:
+            return f"The event loop has not run for {STUCK_AFTER} seconds: a view blocks."
+        return next(filter(None, (pool.problem(now) for pool in list(POOLS))), None)
+
+
+POOLS: WeakSet[Pool] = WeakSet()
+overseer = Overseer()
+
+
+def numbers() -> dict[str, dict[str, int]]:
+    """Return the numbers of each pool of this process, by its name."""
+    return {pool.name: pool.numbers() for pool in list(POOLS)}
+
+
+def forget_threads() -> None:
+    """Begin anew in a process that was forked."""
+    overseer.reset()
+    for pool in list(POOLS):
+        pool.reset()
+
+
+def close_pools() -> None:
+    """End idle threads when the interpreter does, which closes their connections."""
+    for pool in list(POOLS):
+        pool.shutdown()
+
+
+os.register_at_fork(after_in_child=forget_threads)
+atexit.register(close_pools)

@@ -1,0 +1,147 @@
+"""Pools have few threads while they compute, and more while these wait."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from typing import Any
+
+import pytest
+
+from config import threads
+from config.threads import Overloaded, Pool
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    pool = Pool("test", 2, 20)
+    yield pool
+    pool.shutdown()
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_results_and_exceptions_arrive(pool: Pool) -> None:
+    assert pool.submit(divmod, 7, 2).result(5) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(divmod, 7, 0).result(5)
+
+
+def test_calls_one_after_the_other_need_few_threads(pool: Pool) -> None:
+    names = {
+        pool.submit(lambda: threading.current_thread().name).result(5) for _ in range(9)
+    }
+
+    assert names <= {"test-1", "test-2"}
+
+
+def test_threads_become_more_while_those_there_wait(pool: Pool) -> None:
+    """Ten calls that wait for each other are done only if all of them run at once."""
+    together = threading.Barrier(10)
+
+    calls = [pool.submit(together.wait, 20) for _ in range(10)]
+
+    assert sorted(call.result(30) for call in calls) == list(range(10))
+
+
+def test_threads_stay_within_their_bound_and_all_calls_are_made(pool: Pool) -> None:
+    seen = []
+
+    def call() -> None:
+        seen.append(pool.numbers()["threads"])
+        time.sleep(0.05)
+
+    wait([pool.submit(call) for _ in range(100)], 60)
+
+    assert len(seen) == 100
+    assert max(seen) <= 20
+
+
+def test_threads_stay_few_while_they_compute(pool: Pool) -> None:
+    """The overseer measures this whole process: here it is told."""
+    free = threading.Event()
+    calls = [pool.submit(free.wait, 20) for _ in range(10)]
+    pool.adjust(cpu=1.0, now=time.monotonic())
+
+    started_at_once = pool.started
+    free.set()
+    wait(calls, 20)
+
+    assert started_at_once == 2
+
+
+def test_bound_shrinks_when_threads_compute(pool: Pool) -> None:
+    pool.limit = 20
+    for _ in range(20):
+        pool.adjust(cpu=1.0, now=time.monotonic())
+
+    assert pool.limit == 2
+
+
+def test_who_waits_for_too_long_is_refused(pool: Pool, monkeypatch: Any) -> None:
+    monkeypatch.setattr(threads, "MAX_WAIT", 0.1)
+    pool.most = pool.limit = 2
+    free = threading.Event()
+    calls = [pool.submit(free.wait, 20) for _ in range(2)]
+
+    with pytest.raises(Overloaded):
+        pool.submit(int).result(20)
+
+    assert pool.numbers()["refused"] == 1
+    free.set()
+    assert [call.result(20) for call in calls] == [True, True]
+    assert pool.submit(int).result(20) == 0
+
+
+def test_call_that_is_given_up_is_not_made(pool: Pool) -> None:
+    pool.most = pool.limit = 1
+    free = threading.Event()
+    pool.submit(free.wait, 20)
+    made: list[int] = []
+    given_up = pool.submit(made.append, 1)
+    assert given_up.cancel()
+    last = pool.submit(made.append, 2)
+    free.set()
+    last.result(20)
+
+    assert made == [2]
+
+
+def test_threads_that_nobody_needs_end(pool: Pool, monkeypatch: Any) -> None:
+    monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.05)
+    together = threading.Barrier(10)
+    wait([pool.submit(together.wait, 20) for _ in range(10)], 30)
+
+    wait_until(lambda: pool.numbers()["threads"] == 2)
+
+
+def test_full_pool_without_progress_is_a_problem(pool: Pool) -> None:
+    pool.most = pool.limit = 2
+    free = threading.Event()
+    calls = [pool.submit(free.wait, 20) for _ in range(3)]
+    now = time.monotonic()
+
+    assert pool.problem(now) is None
+    assert "'test'" in (pool.problem(now + threads.STUCK_AFTER + 1) or "")
+    free.set()
+    wait(calls, 20)
+    assert pool.problem(now + threads.STUCK_AFTER + 1) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_process_that_is_forked_has_threads_of_its_own(pool: Pool) -> None:
+    pool.submit(int).result(5)
+    child = os.fork()
+    if not child:
+        # What pytest does at the end is not the child's.
+        works = pool.submit(divmod, 7, 2).result(5) == (3, 1)
+        os._exit(0 if works else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
