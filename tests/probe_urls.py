@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib import import_module
 
+from config import threads
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
@@ -21,10 +22,29 @@ if seconds := os.environ.get("PROBE_HEARTBEAT"):
     streams = import_module(f"{apps.get_app_config('notifications').name}.streams")
     streams.HEARTBEAT = float(seconds)
 
+# Bounds so low that a test can reach them, and has the time to.
+if bound := os.environ.get("PROBE_THREADS"):
+    for pool in threads.POOLS:
+        pool.most = int(bound)
+    threads.MAX_WAIT = float(os.environ.get("PROBE_MAX_WAIT", "50"))
+    threads.STUCK_AFTER = float(os.environ.get("PROBE_STUCK_AFTER", "30"))
+    threads.REPLACE_AFTER = 10
+
 
 def slow(request: HttpRequest) -> JsonResponse:
     time.sleep(3)
     return JsonResponse({"slept": 3})
+
+
+def wait(request: HttpRequest, seconds: int) -> JsonResponse:
+    time.sleep(seconds)
+    return JsonResponse({"pid": os.getpid()})
+
+
+async def block(request: HttpRequest, seconds: int) -> JsonResponse:
+    """Hold up the event loop, as no async view should."""
+    time.sleep(seconds)
+    return JsonResponse({"pid": os.getpid()})
 
 
 def request_facts(request: HttpRequest) -> JsonResponse:
@@ -60,8 +80,8 @@ def query(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"users": get_user_model().objects.count()})
 
 
-async def async_wait(request: HttpRequest) -> HttpResponse:
-    await asyncio.sleep(1)
+async def async_wait(request: HttpRequest, seconds: int = 1) -> HttpResponse:
+    await asyncio.sleep(seconds)
     return HttpResponse("waited")
 
 
@@ -89,12 +109,15 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
 
 urlpatterns = [
     path("probe/slow/", slow),
+    path("probe/wait/<int:seconds>/", wait),
+    path("async/block/<int:seconds>/", block),
     path("probe/facts/", request_facts),
     path("probe/query/", query),
     path("probe/upload/", upload),
     path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),
     path("async/wait/", async_wait),
+    path("async/wait/<int:seconds>/", async_wait),
     path("async/query/", async_query),
     path("async/failure/", async_failure),
     path("async/stream/", stream),

@@ -20,9 +20,6 @@ from tests.site import COMMANDS, Site, running
 pytestmark = pytest.mark.serve
 
 COMBINATIONS = [answers for answers in SITES if answers["interface"] == "asgi"]
-# What config/threads.py says, for each process.
-PAGES, VIEWS, SHARED, LOOP = 4, 8, 1, 4
-WAIT = 10
 
 
 @pytest.fixture(
@@ -78,8 +75,8 @@ def test_waiting_views_hold_no_threads(site: Site) -> None:
         watcher.join()
 
     assert answered == {"200": 550}
-    # The rest are the interpreter's own, the health checks' and the event loop's.
-    assert max(threads) <= PAGES + VIEWS + SHARED + LOOP + 4
+    # Some are for the pages; the rest are the interpreter's, the health checks' and the loop's.
+    assert max(threads) < 100
 
 
 ON_POSTGRESQL = pytest.mark.parametrize(
@@ -111,7 +108,7 @@ def test_connections_are_bounded_whoever_leaves(
     site: Site, ask_postgresql: Callable[[str], str]
 ) -> None:
     """10,000 requests, of which many are given up; views that fail; streams that stay."""
-    bound = len(site.workers()) * (PAGES + VIEWS + SHARED + LOOP)
+    bound = 100  # fewer than there are requests at once
     paths = ["/probe/query/", "/async/query/", "/async/failure/", "/no/such/page/"]
     seen = []
     with ExitStack() as stack:
@@ -124,7 +121,7 @@ def test_connections_are_bounded_whoever_leaves(
             seen.append(int(ask_postgresql("count(*)")))
 
     assert 0 < max(seen) <= bound
-    # Everything that was lent came back: as many requests as there are threads at once.
+    # Everything that was lent came back.
     assert asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50)) == {"200": 100}
     assert int(ask_postgresql("count(*)")) <= bound
 
@@ -139,19 +136,18 @@ def test_connections_that_the_server_closed_are_replaced(
     assert asyncio.run(statuses(site, ["/async/query/", "/probe/query/"] * 50)) == {"200": 100}
 
 
-def test_more_than_it_can_answer_in_time_is_a_503(site: Site) -> None:
-    """Pages of 3 seconds: three rounds of them begin within WAIT seconds, a fourth does too at
-    its very end or not; whoever then still waits is told. Async views have their own line."""
-    at_once = PAGES * len(site.workers())
+def test_pages_that_wait_keep_nobody_from_a_page(site: Site) -> None:
+    """A view that waits for 3 seconds, far more of them at once than there are threads at first:
+    the others are answered meanwhile, and these in two rounds at most."""
+    slow_at_once = 20 * len(site.workers())
     with ThreadPoolExecutor(1) as background:
-        slow = background.submit(asyncio.run, statuses(site, ["/probe/slow/"] * at_once * 6))
-        quick = asyncio.run(statuses(site, ["/async/query/", "/health/live"] * 20))
+        slow = background.submit(asyncio.run, statuses(site, ["/probe/slow/"] * slow_at_once))
+        quick = asyncio.run(statuses(site, ["/probe/query/", "/async/query/", "/health/live"] * 20))
+        assert not slow.done()
         answered = slow.result(timeout=60)
 
-    assert quick == {"200": 40}
-    assert answered["503"] >= at_once
-    assert answered["200"] + answered["503"] == at_once * 6
-    assert site.log.count("found no thread") == answered["503"]
+    assert quick == {"200": 60}
+    assert answered == {"200": slow_at_once}
 
 
 def test_nothing_is_left_behind_in_the_log(site: Site) -> None:

@@ -24,8 +24,6 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A connection that a thread keeps would hold up the end of the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
-{% endif %}
-{% if cookiecutter.__asgi %}
 
 # In memory, SQLite refuses a thread that meets another; in a file it waits, as it does in
 # production.

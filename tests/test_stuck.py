@@ -1,0 +1,98 @@
+"""A process with no thread left, or whose event loop is held up, says so and is replaced."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import Prepare
+from tests.services import wait_until
+from tests.site import COMMANDS, Site, running
+
+pytestmark = pytest.mark.serve
+
+ANSWERS = {"interface": "both", "realtime": "none", "database": "sqlite"}
+
+
+@pytest.fixture(params=["gunicorn", "uvicorn"])
+def start(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def background() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(20) as pool:
+        yield pool
+
+
+def try_to_get(site: Site, path: str) -> int:
+    """Return the status of an answer, 0 for none."""
+    try:
+        return site.get(path).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def test_who_waits_for_too_long_gets_a_503(
+    start: str, prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
+) -> None:
+    project, variables = prepared(ANSWERS)
+    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3", "PROBE_MAX_WAIT": "2"}
+    with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
+        # The first one brings the bounds of the probes.
+        assert site.get("/probe/facts/").status_code == 200
+        held = [background.submit(try_to_get, site, "/probe/wait/8/") for _ in range(3)]
+        time.sleep(1)
+        refused = site.get("/probe/facts/")
+
+        assert refused.status_code == 503
+        assert int(refused.headers["Retry-After"]) > 0
+        assert "no thread came free" in site.log
+        assert [each.result() for each in held] == [200, 200, 200]
+        assert site.get("/probe/facts/").status_code == 200
+
+
+def test_process_without_a_thread_left_is_replaced_and_loses_no_other_request(
+    start: str, prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
+) -> None:
+    project, variables = prepared(ANSWERS)
+    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3", "PROBE_STUCK_AFTER": "4"}
+    with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
+        [worker] = site.workers()
+        assert site.get("/probe/facts/").json()["pid"] == worker.pid
+        site.killed.add(worker.pid)
+        for _ in range(3):
+            background.submit(try_to_get, site, "/probe/wait/30/")
+        time.sleep(1)
+        waits = background.submit(try_to_get, site, "/probe/facts/")
+        if start == "uvicorn":
+            # It is no page, and on its way when the process is replaced.
+            other = background.submit(try_to_get, site, "/async/wait/6/")
+            wait_until(lambda: site.get("/health/ready").status_code == 503, "it says so", 20)
+            assert "pages" in site.get("/health/ready").json()["checks"]["process"]
+            assert other.result() == 200
+
+        wait_until(lambda: "process is stuck and is replaced" in site.log, "it is noticed", 20)
+        wait_until(lambda: [w.pid for w in site.workers()] != [worker.pid], "it is replaced", 60)
+        wait_until(lambda: try_to_get(site, "/probe/facts/") == 200, "the new one answers", 30)
+        assert site.get("/probe/facts/").json()["pid"] != worker.pid
+        assert waits.done()
+
+
+def test_process_whose_event_loop_is_held_up_is_replaced(
+    prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
+) -> None:
+    project, variables = prepared(ANSWERS)
+    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3", "PROBE_STUCK_AFTER": "4"}
+    with running(project, COMMANDS["uvicorn"], tmp_path / "log", "uvicorn", **variables) as site:
+        worker = site.get("/probe/facts/").json()["pid"]
+        site.killed.add(worker)
+        background.submit(try_to_get, site, "/async/block/20/")
+
+        wait_until(lambda: "process is stuck and is replaced" in site.log, "it is noticed", 20)
+        wait_until(lambda: [w.pid for w in site.workers()] != [worker], "it is replaced", 60)
+        wait_until(lambda: try_to_get(site, "/probe/facts/") == 200, "the new one answers", 30)
+        assert site.get("/probe/facts/").json()["pid"] != worker
