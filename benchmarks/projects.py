@@ -363,23 +363,12 @@ class Workshop:
         if subject.gunicorn:
             text = f"{project.read('config/gunicorn.conf.py')}\n{subject.gunicorn}\n"
             (project.path / f"bench_{subject.module}.conf.py").write_text(text)
-        old, new = subject.replaces
-        if old:
-            text = project.read("config/asgi.py")
-            if text.count(old) != 1:
-                raise AssertionError(
-                    f"{subject.name}: the emitted config/asgi.py has not the text that this "
-                    "subject replaces; change HANDLER in benchmarks/subjects.py to what is there"
-                )
-            (project.path / f"bench_{subject.module}.py").write_text(text.replace(old, new))
 
     def settings_of(self, subject: Subject, prepared: Prepared) -> dict[str, str]:
         """Return the environment of a subject."""
         variables = prepared.variables | dict(subject.variables)
         if subject.settings:
             variables["DJANGO_SETTINGS_MODULE"] = f"bench_settings_{subject.module}"
-        if subject.replaces[0]:
-            variables["BENCH_APP"] = f"bench_{subject.module}:application"
         return variables
 
     @contextmanager

@@ -18,19 +18,6 @@ GUNICORN = "gunicorn --config config/gunicorn.conf.py"
 UVICORN = "python -m config.uvicorn_conf"
 TWO = {"WEB_CONCURRENCY": "2"}
 
-# In the emitted config/asgi.py: the handler, and what stands there when it is switched off.
-# The import goes as well: it changes Django's signals.
-HANDLER = """\
-from config.handler import Handler  # noqa: E402
-
-django_application = Handler()
-"""
-STOCK_HANDLER = """\
-from django.core.asgi import get_asgi_application  # noqa: E402
-
-django_application = get_asgi_application()
-"""
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -51,8 +38,6 @@ class Subject:
     variables: Mapping[str, str] = field(default_factory=dict)
     # Lines added to gunicorn's emitted configuration.
     gunicorn: str = ""
-    # Text in config/asgi.py, and what replaces it.
-    replaces: tuple[str, str] = ("", "")
     databases: tuple[str, ...] = ("sqlite", "postgresql")
     short: bool = False
 
@@ -100,9 +85,9 @@ SUBJECTS = [
     ),
     # Each decision switched off by itself.
     Subject(
-        "asgi, Django's handler", "asgi", "asgi", "python bench_uvicorn.py",
-        "get_asgi_application() in place of config/handler.py", ASGI, "emitted asgi",
-        variables=TWO, replaces=(HANDLER, STOCK_HANDLER),
+        "asgi, Django's handler", "asgi", "asgi", UVICORN,
+        "FAST_ASGI = False: Django's handler, and no connection is kept", ASGI, "emitted asgi",
+        settings='FAST_ASGI = False\nDATABASES["default"]["CONN_MAX_AGE"] = 0', variables=TWO,
     ),
     Subject(
         "asgi, no access log", "asgi", "asgi", UVICORN,

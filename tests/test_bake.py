@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.subjects import HANDLER
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
 from tests.conftest import Bake
 from tests.project import Project
@@ -31,7 +30,8 @@ def expected_files(project: Project) -> set[str]:
         ".editorconfig", ".env", ".env.example", ".gitignore", ".pre-commit-config.yaml",
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
-        "config/settings.py", "config/static_files.py", "config/threads.py", "config/urls.py",
+        "config/metrics.py", "config/settings.py", "config/static_files.py", "config/threads.py",
+        "config/urls.py",
         f"{slug}/__init__.py",
         f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/login.py",
         f"{users}/models.py",
@@ -57,7 +57,8 @@ def expected_files(project: Project) -> set[str]:
     if asgi:
         files |= {
             "config/asgi.py", "config/handler.py", "config/middleware.py",
-            "config/request_thread.py", "config/uvicorn_conf.py", "tests/test_handler.py", "tests/test_uvicorn_conf.py",
+            "config/request_thread.py", "config/uvicorn_conf.py", "tests/test_handler.py",
+            "tests/test_uvicorn_conf.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
@@ -320,9 +321,3 @@ def test_no_path_of_the_template_is_too_deep_for_windows() -> None:
 
 def test_licence_and_changelog_are_there() -> None:
     assert "MIT License" in Path(TEMPLATE / "LICENSE").read_text()
-
-
-def test_benchmarks_find_what_they_replace(project: Project) -> None:
-    """They measure the emitted entry module with Django's own handler in place of ours."""
-    if project.answers["interface"] != "wsgi":
-        assert project.read("config/asgi.py").count(HANDLER) == 1

@@ -29,6 +29,10 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+{% if cookiecutter.__asgi %}
+
+from config import metrics
+{% endif %}
 
 logger = structlog.get_logger("access")
 
@@ -282,6 +286,8 @@ class ASGIEdge:
             "headers": [*headers, request_id],
         }
         started = start(client)
+        is_socket = scope["type"] == "websocket"
+        metrics.OPEN["sockets"] += is_socket
         outcome: Event = {}
         received = 0
 
@@ -324,6 +330,7 @@ class ASGIEdge:
             outcome.setdefault("status", 500)
             raise
         finally:
+            metrics.OPEN["sockets"] -= is_socket
             log(
                 "request" if scope["type"] == "http" else "websocket",
                 client,

@@ -316,6 +316,8 @@ class Overseer:
         # When the event loop was asked whether it runs; None once it has answered.
         self.asked_at: float | None = None
         self.replaces = False
+        # Called once a minute, for the numbers in the log.
+        self.each_minute: Callable[[], None] | None = None
         self.replaced_at: float | None = None
 
     def call(self) -> None:
@@ -342,6 +344,7 @@ class Overseer:
         """Look at the pools often while somebody waits, at the event loop each second."""
         cpu = COMPUTING_CPU
         used_at, used = time.monotonic(), time.process_time()
+        minute_at = used_at
         while True:
             strained = any(pool.is_strained() for pool in list(POOLS))
             self.called.wait(TICK if strained else 1)
@@ -356,6 +359,9 @@ class Overseer:
                 for pool in list(POOLS):
                     pool.adjust(cpu, now)
                 self.look_at_process(now)
+                if now - minute_at > 60 and self.each_minute:
+                    minute_at = now
+                    self.each_minute()
             except Exception:
                 logger.exception("overseer goes on")
 

@@ -20,7 +20,8 @@ from typing import Any
 import structlog
 from django.db.models import Max
 
-from config import environment, threads
+from config import environment
+from config.request_thread import run_alone
 
 from . import hints
 from .models import Notification
@@ -99,9 +100,8 @@ class Hub:
                     await self.changed.wait()
             self.changed.clear()
             try:
-                found = await self.loop.run_in_executor(
-                    threads.SHARED, threads.call_shared, newest_ids, list(self.listeners)
-                )
+                search = run_alone(newest_ids, list(self.listeners))
+                found = await asyncio.wrap_future(search)
             except Exception as error:
                 # It goes on: the next time the database may be back.
                 logger.error("notifications not looked for", error=repr(error))

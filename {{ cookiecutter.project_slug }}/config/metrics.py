@@ -1,0 +1,93 @@
+"""Numbers of this process, for whoever watches it.
+
+They are in the log, once a minute while there is something to tell. Install
+`prometheus-client` or `opentelemetry-api`, and they are exported through it as well: as
+gauges named site_threads, site_sockets and site_streams.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import structlog
+
+from config import threads
+
+logger = structlog.get_logger(__name__)
+
+# WebSockets and streaming responses that are open. Counted in the event loop only.
+OPEN: Counter[str] = Counter({"sockets": 0, "streams": 0})
+
+HELP = {
+    "site_threads": "Threads of a pool, and the calls that wait for one",
+    "site_sockets": "WebSockets that are open",
+    "site_streams": "Streaming responses that are open",
+}
+
+
+def numbers() -> dict[str, Any]:
+    """Return all numbers: those of each pool (config/threads.py), and what is open."""
+    return {**threads.numbers(), **OPEN}
+
+
+def samples(name: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the values of a gauge, each with its labels."""
+    process = {"process": str(os.getpid())}
+    if name != "site_threads":
+        yield OPEN[name.removeprefix("site_")], process
+        return
+    for pool, states in threads.numbers().items():
+        for state, value in states.items():
+            yield value, {**process, "pool": pool, "state": state}
+
+
+def log_numbers() -> None:
+    """Write a line with the numbers, unless all is quiet."""
+    found = numbers()
+    busy = any(OPEN.values()) or any(
+        states["running"] or states["held"] or states["waiting"]
+        for states in threads.numbers().values()
+    )
+    if busy:
+        logger.info("load", **found)
+
+
+def export() -> None:
+    """Export the numbers through the packages that are installed; once in each process."""
+    threads.overseer.each_minute = log_numbers
+    if find_spec("prometheus_client"):
+        export_to_prometheus()
+    if find_spec("opentelemetry") and find_spec("opentelemetry.metrics"):
+        export_to_opentelemetry()
+
+
+def export_to_prometheus() -> None:
+    """https://prometheus.github.io/client_python/collector/custom/"""
+    core = import_module("prometheus_client.core")
+
+    class Collector:
+        def collect(self) -> Iterator[Any]:
+            for name, text in HELP.items():
+                found = list(samples(name))
+                labels = sorted({label for _, own in found for label in own})
+                family = core.GaugeMetricFamily(name, text, labels=labels)
+                for value, own in found:
+                    family.add_metric([own[label] for label in labels], value)
+                yield family
+
+    core.REGISTRY.register(Collector())
+
+
+def export_to_opentelemetry() -> None:
+    """https://opentelemetry.io/docs/specs/otel/metrics/api/#asynchronous-gauge"""
+    metrics = import_module("opentelemetry.metrics")
+    meter = metrics.get_meter(__name__)
+    for name, text in HELP.items():
+
+        def observe(options: Any, name: str = name) -> Iterator[Any]:
+            return (metrics.Observation(value, labels) for value, labels in samples(name))
+
+        meter.create_observable_gauge(name, callbacks=[observe], description=text)
