@@ -71,6 +71,8 @@ def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
         ("heartbeat of a stream", "a proxy lets a socket or stream be silent"),
         ("ping of a socket", "a proxy lets a socket or stream be silent"),
         ("a server finishes on SIGTERM", "a server is killed after SIGTERM"),
+        ("a server finishes on SIGTERM", "a process that is stuck is killed after SIGTERM"),
+        ("a process that is stuck is noticed", "a page waits for a thread"),
     ],
 )
 def test_timeouts_fit_each_other(shorter: str, longer: str) -> None:
