@@ -242,6 +242,7 @@ DEFAULT_FROM_EMAIL = environment.EMAIL_FROM
 
 SERVER_EMAIL = environment.EMAIL_FROM
 
+# Another backend is named here as well; Django refuses EMAIL_BACKEND beside MAILERS.
 MAILERS: dict[str, dict[str, Any]]
 if DEBUG:
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
@@ -249,15 +250,7 @@ else:
     MAILERS = {
         "default": {
             "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-            "OPTIONS": {
-                "host": environment.EMAIL["EMAIL_HOST"],
-                "port": environment.EMAIL["EMAIL_PORT"],
-                "username": environment.EMAIL["EMAIL_HOST_USER"],
-                "password": environment.EMAIL["EMAIL_HOST_PASSWORD"],
-                "use_tls": environment.EMAIL["EMAIL_USE_TLS"],
-                "use_ssl": environment.EMAIL["EMAIL_USE_SSL"],
-                "timeout": 10,
-            },
+            "OPTIONS": {**environment.MAIL_SERVER, "timeout": 10},
         }
     }
 

@@ -57,6 +57,7 @@ def test_production_passes_every_check() -> None:
         ("DJANGO_DEBUG", "perhaps"),
         ("DATABASE_URL", "nonsense"),
         ("EMAIL_URL", "nonsense"),
+        ("EMAIL_URL", "smtp://user:password@mail.example.com:25"),
         ("FORWARDED_ALLOW_IPS", "*"),
 {% if cookiecutter.__channels %}
         ("REDIS_URL", "localhost:6379"),
@@ -72,6 +73,61 @@ def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: st
     assert run.stderr.startswith("This site cannot start: ")
     assert variable in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("smtp://localhost", {"port": 25}),
+        ("smtp://relay:2525", {"host": "relay", "port": 2525}),
+        ("smtp://u:p@127.0.0.1", {"host": "127.0.0.1", "password": "p"}),
+        ("smtp+tls://u:p@host", {"port": 587, "use_tls": True}),
+        ("smtps://u:p@host/", {"port": 465, "use_ssl": True}),
+        ("smtp+tls://u%40x:p%2F%25@h", {"username": "u@x", "use_tls": True}),
+        ("smtp://u:p%2F%25%40@localhost", {"password": "p/%@"}),
+        ("smtp://[fd00::1]:26", {"host": "fd00::1", "port": 26}),
+    ],
+)
+def test_mail_server_is_what_its_url_says(url: str, options: dict[str, object]) -> None:
+    found = environment.mail_server(url)
+
+    assert found | options == found
+    assert ("use_tls" in found, "use_ssl" in found) == (
+        "use_tls" in options,
+        "use_ssl" in options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("", "begins with none of"),
+        ("localhost:25", "begins with none of"),
+        ("smtp+ssl://host", "begins with none of"),
+        ("submission://host", "begins with none of"),
+        ("smtp+tls://", "does not name a mail server"),
+        ("smtp+tls://:587", "does not name a mail server"),
+        ("smtp+tls://host one", "does not name a mail server"),
+        ("smtp+tls://host:mail", "does not name a mail server"),
+        ("smtp+tls://host:0", "does not name a mail server"),
+        ("smtp+tls://host:65536", "does not name a mail server"),
+        ("smtp+tls://[::1", "does not name a mail server"),
+        ("smtp://host?tls=true", "does not name a mail server"),
+        ("smtp+tls://u:1/secret@host", "does not name a mail server"),
+        ("smtp+tls://u:1#secret@host", "does not name a mail server"),
+        ("smtp+tls://u:secret%FF@host", "does not name a mail server"),
+        ("smtp+tls://u@host", "but not the other"),
+        ("smtp+tls://:secret@host", "but not the other"),
+        ("smtp://u:secret@host:587", "in clear"),
+        ("smtp://u:secret@127.0.0.1.example.com", "in clear"),
+    ],
+)
+def test_mail_server_that_is_not_understood_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(SystemExit, match=sentence) as stopped:
+        environment.mail_server(url)
+
+    assert str(stopped.value).startswith("This site cannot start: EMAIL_URL ")
+    assert "secret" not in str(stopped.value)
 
 
 @pytest.mark.parametrize(
