@@ -134,9 +134,7 @@ def site(install: Bake) -> Project:
     return install()
 
 
-def send(
-    site: Project, url: str, trusted: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def send(site: Project, url: str, trusted: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Send a mail with the settings of production, which trust the authority `trusted`."""
     trust = {"SSL_CERT_FILE": str(trusted)} if trusted else {}
     return site.run(

@@ -119,6 +119,13 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list(
 # False is for trying the production servers over plain http on one's own machine.
 HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
 DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+{% if cookiecutter.__postgresql %}
+# libpq's own variable, which it does not read beside the options of config/settings.py.
+PGOPTIONS = env.str("PGOPTIONS", "")
+# Seconds for a query and for a transaction in which nothing happens; 0 is no limit, and set
+# by manage.py. None: what DATABASE_URL names, or else config/settings.py.
+DATABASE_TIMEOUT = env.int("DATABASE_TIMEOUT", None, validate=validate.Range(min=0))
+{% endif %}
 {% if cookiecutter.__channels %}
 # Empty: channel layer and cache are in this process's memory, which no other process sees.
 REDIS_URL = env.str("REDIS_URL", "")

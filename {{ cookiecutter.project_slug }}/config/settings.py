@@ -115,6 +115,18 @@ POSTGRESQL_OPTIONS = {
     "keepalives_count": 2,
 }
 
+# What a session begins with. PgBouncer refuses them unless its ignore_startup_parameters
+# lists them: empty this there, and set them with ALTER ROLE.
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+SESSION_OPTIONS = {
+    # Django would set it with a query of its own.
+    "TimeZone": "UTC",
+    # Nobody waits longer for a page. README.md says how a long report asks for more.
+    "statement_timeout": "60s",
+    # A transaction in which nothing happens holds its locks.
+    "idle_in_transaction_session_timeout": "60s",
+}
+
 {% endif %}
 SQLITE_OPTIONS = {
     # Readers and one writer do not wait for each other.
@@ -126,14 +138,26 @@ SQLITE_OPTIONS = {
     "timeout": 20,
 }
 
+# Options that DATABASE_URL names win over these.
+named = DATABASES["default"].get("OPTIONS", {})
 {% if cookiecutter.__postgresql %}
 # SQLite is for development without a server; production refuses it.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"].setdefault("OPTIONS", {}).update(POSTGRESQL_OPTIONS)
+    # Of two session options with the same name the last one counts.
+    session = [f"-c {name}={value}" for name, value in SESSION_OPTIONS.items()]
+    session += [environment.PGOPTIONS, named.get("options", "")]
+    if environment.DATABASE_TIMEOUT is not None:
+        session += [
+            f"-c {name}={environment.DATABASE_TIMEOUT}s"
+            for name in SESSION_OPTIONS
+            if name.endswith("timeout")
+        ]
+    named["options"] = " ".join(session)
+    DATABASES["default"]["OPTIONS"] = POSTGRESQL_OPTIONS | named
 else:
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
 {% else %}
-DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
 {% endif %}
 
 

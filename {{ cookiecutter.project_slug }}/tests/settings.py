@@ -4,6 +4,7 @@ import os
 
 {% if cookiecutter.__postgresql %}
 # DATABASE_URL is left alone: set it to test against the database of production.
+os.environ["DATABASE_TIMEOUT"] = "0"  # a debugger may hold a transaction open
 {% endif %}
 os.environ["DJANGO_DEBUG"] = "true"
 os.environ["DJANGO_HTTPS"] = "false"
