@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.combinations import SITES, Answers, name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 from tests.services import PostgreSQL
@@ -57,6 +58,52 @@ def test_its_own_tests_pass_on_postgresql(installed: Project, postgresql: Postgr
         return
     output = installed.must(
         "pytest", "-q", "-p", "no:cacheprovider", DATABASE_URL=postgresql.new_database()
+    )
+
+    assert re.search(r"\b\d\d+ passed", output)
+
+
+# An owner changes settings; one project for each kind of async code.
+CHANGED = pytest.mark.parametrize(
+    "answers",
+    [
+        answers
+        for answers in SITES
+        if name_of(answers) in ("asgi-none-sqlite", "asgi-sse-sqlite", "both-channels-sqlite")
+    ],
+    ids=name_of,
+)
+
+
+ATOMIC_REQUESTS = "DATABASES['default']['ATOMIC_REQUESTS'] = True\n"
+# As Django's documentation says: after the sessions, and addresses that begin with a language.
+LANGUAGES = """
+MIDDLEWARE.insert(4, "django.middleware.locale.LocaleMiddleware")
+ROOT_URLCONF = "changed_urls"
+"""
+LANGUAGES_URLS = """
+from django.conf.urls.i18n import i18n_patterns
+from django.urls import path
+from config.urls import urlpatterns as all_of_them
+from corner_shop.pages import urls, views
+
+pages, login, accounts, admin, *others = all_of_them
+home = path("", views.home, name="home")
+# What a proxy sends to ASGI has no language.
+urlpatterns = [*i18n_patterns(home, login, accounts, admin), *urls.urlpatterns[1:], *others]
+"""
+
+
+@CHANGED
+@pytest.mark.parametrize("change", [ATOMIC_REQUESTS, LANGUAGES], ids=["atomic", "languages"])
+def test_its_own_tests_pass_after_a_usual_change_of_the_settings(
+    answers: Answers, change: str, install: Bake, tmp_path: Path
+) -> None:
+    (tmp_path / "changed.py").write_text(f"from tests.settings import *\n{change}")
+    (tmp_path / "changed_urls.py").write_text(LANGUAGES_URLS)
+
+    output = install(**answers).must(
+        "pytest", "-q", "-p", "no:cacheprovider", "--ds", "changed", PYTHONPATH=f"{tmp_path}:."
     )
 
     assert re.search(r"\b\d\d+ passed", output)

@@ -25,6 +25,10 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A connection that a thread keeps would hold up the end of the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
+
+# A test with django_db is a transaction; one that took SQLite's write lock at its start would
+# shut out the threads in which async code queries.
+DATABASES["default"]["OPTIONS"].pop("transaction_mode", None)  # noqa: F405
 {% endif %}
 {% if cookiecutter.__sse %}
 
