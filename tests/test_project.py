@@ -109,6 +109,48 @@ def test_its_own_tests_pass_after_a_usual_change_of_the_settings(
     assert re.search(r"\b\d\d+ passed", output)
 
 
+ASYNC_TEST = """
+import pytest
+from django.contrib.auth import get_user_model
+
+User = get_user_model()
+
+@pytest.mark.django_db
+async def test_query():
+    assert await User.objects.filter(username="ada").acount() == 0
+
+@pytest.mark.django_db
+async def test_view(async_client):
+    assert (await async_client.get("/accounts/login/")).status_code == 200
+
+@pytest.mark.django_db
+async def test_write():
+    await User.objects.acreate(username="ada")
+    await User.objects.all().adelete()
+
+@pytest.mark.django_db(transaction=True)
+async def test_write_that_is_cleaned_up():
+    await User.objects.acreate(username="ada")
+
+test_it_was = test_query
+"""
+
+
+def test_async_tests_can_use_the_database(installed: Project, tmp_path: Path) -> None:
+    """As on Django's own settings; SQLite's lock would be taken by the test itself."""
+    if "pytest-asyncio" not in installed.read("pyproject.toml"):
+        assert installed.is_(realtime="none")
+        return
+    (tmp_path / "test_async.py").write_text(ASYNC_TEST)
+
+    output = installed.must(
+        "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "-c", "pyproject.toml",
+        str(tmp_path / "test_async.py"),
+    )  # fmt: skip
+
+    assert "5 passed" in output
+
+
 def test_its_own_lint_passes(installed: Project) -> None:
     """Types, and no migration is missing; with just the dependencies that it has."""
     output = installed.must("just", "lint")
