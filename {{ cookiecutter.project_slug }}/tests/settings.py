@@ -26,8 +26,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # A connection that a thread keeps would hold up the end of the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
 
-# A test with django_db is a transaction; if it took SQLite's write lock at its start, async
-# code, which queries in another thread, could not. What that writes is not rolled back: such
+# A test with django_db is a transaction. If it took SQLite's write lock at its start, async
+# code could not, which queries in another thread. What that writes is not rolled back: such
 # a test needs django_db(transaction=True).
 DATABASES["default"]["OPTIONS"].pop("transaction_mode", None)  # noqa: F405
 {% endif %}
