@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.combinations import SITES, Answers, name_of
+from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 from tests.services import PostgreSQL
 
@@ -59,6 +61,94 @@ def test_its_own_tests_pass_on_postgresql(installed: Project, postgresql: Postgr
     )
 
     assert re.search(r"\b\d\d+ passed", output)
+
+
+# An owner changes settings; one project for each kind of async code.
+CHANGED = pytest.mark.parametrize(
+    "answers",
+    [
+        answers
+        for answers in SITES
+        if name_of(answers) in ("asgi-none-sqlite", "asgi-sse-sqlite", "both-channels-sqlite")
+    ],
+    ids=name_of,
+)
+
+
+ATOMIC_REQUESTS = "DATABASES['default']['ATOMIC_REQUESTS'] = True\n"
+# As Django's documentation says: after the sessions, and addresses that begin with a language.
+LANGUAGES = """
+MIDDLEWARE.insert(4, "django.middleware.locale.LocaleMiddleware")
+ROOT_URLCONF = "changed_urls"
+"""
+LANGUAGES_URLS = """
+from django.conf.urls.i18n import i18n_patterns
+from django.urls import path
+from config.urls import urlpatterns as all_of_them
+from corner_shop.pages import urls, views
+
+pages, login, accounts, admin, *others = all_of_them
+home = path("", views.home, name="home")
+# What a proxy sends to ASGI has no language.
+urlpatterns = [*i18n_patterns(home, login, accounts, admin), *urls.urlpatterns[1:], *others]
+"""
+
+
+@CHANGED
+@pytest.mark.parametrize("change", [ATOMIC_REQUESTS, LANGUAGES], ids=["atomic", "languages"])
+def test_its_own_tests_pass_after_a_usual_change_of_the_settings(
+    answers: Answers, change: str, install: Bake, tmp_path: Path
+) -> None:
+    (tmp_path / "changed.py").write_text(f"from tests.settings import *\n{change}")
+    (tmp_path / "changed_urls.py").write_text(LANGUAGES_URLS)
+
+    output = install(**answers).must(
+        "pytest", "-q", "-p", "no:cacheprovider", "--ds", "changed", PYTHONPATH=f"{tmp_path}:."
+    )
+
+    assert re.search(r"\b\d\d+ passed", output)
+
+
+ASYNC_TEST = """
+import pytest
+from django.contrib.auth import get_user_model
+
+User = get_user_model()
+
+@pytest.mark.django_db
+async def test_query():
+    assert await User.objects.filter(username="ada").acount() == 0
+
+@pytest.mark.django_db
+async def test_view(async_client):
+    assert (await async_client.get("/accounts/login/")).status_code == 200
+
+@pytest.mark.django_db
+async def test_write():
+    await User.objects.acreate(username="ada")
+    await User.objects.all().adelete()
+
+@pytest.mark.django_db(transaction=True)
+async def test_write_that_is_cleaned_up():
+    await User.objects.acreate(username="ada")
+
+test_it_was = test_query
+"""
+
+
+def test_async_tests_can_use_the_database(installed: Project, tmp_path: Path) -> None:
+    """As on Django's own settings; SQLite's lock would be taken by the test itself."""
+    if "pytest-asyncio" not in installed.read("pyproject.toml"):
+        assert installed.is_(realtime="none")
+        return
+    (tmp_path / "test_async.py").write_text(ASYNC_TEST)
+
+    output = installed.must(
+        "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "-c", "pyproject.toml",
+        str(tmp_path / "test_async.py"),
+    )  # fmt: skip
+
+    assert "5 passed" in output
 
 
 def test_its_own_lint_passes(installed: Project) -> None:
@@ -169,3 +259,96 @@ def test_database_connections_are_kept(installed: Project, tmp_path: Path) -> No
     assert not facts["atomic"]
     if installed.is_(database="sqlite"):
         assert (facts["journal"], facts["mode"]) == ("wal", "IMMEDIATE")
+
+
+PAGE = """
+import django
+django.setup()
+from django.db import connection
+connection.cursor().execute("select pg_sleep(2)")
+"""
+IDLE = """
+import time, django
+django.setup()
+from django.db import connection, transaction
+with transaction.atomic(), connection.cursor() as cursor:
+    cursor.execute("select 1")
+    time.sleep(2)
+    cursor.execute("select 1")
+print("done")
+"""
+REPORT = """
+import django
+django.setup()
+from django.db import connection, transaction
+with transaction.atomic(), connection.cursor() as cursor:
+    cursor.execute("SET LOCAL statement_timeout = '10min'")
+    cursor.execute("select pg_sleep(2)")
+print("done")
+"""
+SLOW_MIGRATION = """
+from django.db import migrations
+
+class Migration(migrations.Migration):
+    operations = [migrations.RunSQL("select pg_sleep(2)")]
+"""
+
+
+def test_a_query_of_a_page_has_a_time_limit_but_a_migration_has_none(
+    install: Bake, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """Here one of half a second, which the URL names; it wins over that of the settings."""
+    project = install(database="postgresql")
+    app = tmp_path / "slow"
+    (app / "migrations").mkdir(parents=True)
+    (app / "migrations/__init__.py").touch()
+    (app / "migrations/0001_initial.py").write_text(SLOW_MIGRATION)
+    (tmp_path / "slow_settings.py").write_text(
+        "from config.settings import *\nINSTALLED_APPS += ['slow']\n"
+    )
+    url = postgresql.new_database()
+    limits = "-c%20statement_timeout%3D500ms%20-c%20idle_in_transaction_session_timeout%3D500ms"
+    variables = PRODUCTION | {
+        "DATABASE_URL": f"{url}?options={limits}",
+        "DJANGO_SETTINGS_MODULE": "slow_settings",
+        "PYTHONPATH": f"{tmp_path}:.",
+    }
+
+    page = project.run("python", "-c", PAGE, **variables)
+    idle = project.run("python", "-c", IDLE, **variables)
+    report = project.run("python", "-c", REPORT, **variables)
+    migration = project.run("python", "manage.py", "migrate", **variables)
+    command = project.run("python", "manage.py", "shell", "-v", "0", "-c", IDLE, **variables)
+
+    assert "canceling statement due to statement timeout" in page.stdout
+    assert "idle-in-transaction timeout" in idle.stdout
+    assert report.stdout == "done\n"
+    assert "Applying slow.0001_initial... OK" in migration.stdout
+    assert command.stdout == "done\n"
+
+
+SESSION = """
+import {module}
+from django.db import connection
+
+new = connection.get_new_connection(connection.get_connection_params())
+print(new.info.parameter_status("TimeZone"), *(
+    new.execute(f"show {{name}}").fetchone()[0]
+    for name in ("statement_timeout", "idle_in_transaction_session_timeout")
+))
+"""
+
+
+def test_servers_begin_a_session_with_its_options(install: Bake, postgresql: PostgreSQL) -> None:
+    """Its time zone is that of Django from the start, so that it needs no query of its own."""
+    project = install(interface="both", realtime="channels", database="postgresql")
+    url = postgresql.new_database()
+    name = url.rpartition("/")[2]
+    postgresql.query(f"alter database {name} set timezone to 'Asia/Tokyo'", name)
+
+    for module in entry_modules(project):
+        output = project.must(
+            "python", "-W", "ignore:No directory at", "-c", SESSION.format(module=module),
+            **PRODUCTION, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:9/0",
+        )  # fmt: skip
+        assert output == "UTC 1min 1min\n"

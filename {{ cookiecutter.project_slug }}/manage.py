@@ -8,6 +8,11 @@ import sys
 def main() -> None:
     """Run administrative tasks."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+{% if cookiecutter.__postgresql %}
+    if sys.argv[1:2] != ["runserver"]:
+        # A migration, or whatever else runs here, may take longer than a page.
+        os.environ["DATABASE_TIMEOUT"] = "0"
+{% endif %}
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
 
 from environs import Env, EnvValidationError, validate
 
@@ -17,6 +18,15 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # A name, an address (IPv6 in brackets), all subdomains (.example.com), or everything (*).
 HOST_NAME = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:.]+\]|\*")
+
+# What EMAIL_URL may begin with: how the connection is encrypted, and the usual port.
+MAIL_SCHEMES: dict[str, tuple[dict[str, bool], int]] = {
+    "smtp": ({}, 25),
+    "smtp+tls": ({"use_tls": True}, 587),  # STARTTLS
+    "smtps": ({"use_ssl": True}, 465),  # TLS from the first byte
+}
+MAIL_HOST = re.compile(r"[\w.:-]+")
+LOCAL_HOST = re.compile(r"localhost|127(\.\d+){3}|::1")
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -52,6 +62,50 @@ def networks(addresses: list[str]) -> list[Network]:
         )
 
 
+def mail_server(url: str) -> dict[str, Any]:
+    """Return the options of MAILERS that say how mails get to the server at `url`.
+
+    smtp+tls:// and smtps:// check the server's certificate, and send nothing to a server
+    that does not encrypt.
+    """
+    # No sentence repeats the URL: it has a password in it, and sentences go to the logs.
+    scheme = url.partition("://")[0]
+    if scheme not in MAIL_SCHEMES:
+        stop(
+            "EMAIL_URL begins with none of smtp+tls:// (STARTTLS), smtps:// (TLS from the "
+            "first byte) and smtp:// (in clear). Set it, for example to "
+            "smtp+tls://user:password@host:587."
+        )
+    encryption, usual_port = MAIL_SCHEMES[scheme]
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        user = unquote(parts.username or "", errors="strict")
+        password = unquote(parts.password or "", errors="strict")
+        rest = parts.path.removeprefix("/") + parts.query + parts.fragment
+    except ValueError:  # a port that is no number, or bytes that are no UTF-8
+        host = ""
+    if not MAIL_HOST.fullmatch(host) or port == 0 or rest:
+        stop(
+            "EMAIL_URL does not name a mail server. Set it, for example to "
+            "smtp+tls://user:password@host:587, with nothing after the port. In user and "
+            "password / is %2F, ? is %3F, # is %23, @ is %40, : is %3A and % is %25."
+        )
+    if bool(user) != bool(password):
+        stop("EMAIL_URL has a user or a password, but not the other: user:password@host.")
+    if scheme == "smtp" and password and not LOCAL_HOST.fullmatch(host):
+        stop(
+            f"EMAIL_URL would send a password to {host} in clear. Let it begin with "
+            "smtp+tls:// (STARTTLS, mostly port 587) or smtps:// (TLS, mostly port 465)."
+        )
+    return encryption | {
+        "host": host,
+        "port": port or usual_port,
+        "username": user,
+        "password": password,
+    }
+
+
 # Errors are collected and told together, below.
 env = Env(eager=False)
 env.read_env(BASE_DIR / ".env", recurse=False)
@@ -65,6 +119,13 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list(
 # False is for trying the production servers over plain http on one's own machine.
 HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
 DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
+{% if cookiecutter.__postgresql %}
+# libpq's own variable, which it does not read beside the options of config/settings.py.
+PGOPTIONS = env.str("PGOPTIONS", "")
+# Seconds for a query and for a transaction in which nothing happens; 0 is no limit, and set
+# by manage.py. None: what DATABASE_URL names, or else config/settings.py.
+DATABASE_TIMEOUT = env.int("DATABASE_TIMEOUT", None, validate=validate.Range(min=0))
+{% endif %}
 {% if cookiecutter.__channels %}
 # Empty: channel layer and cache are in this process's memory, which no other process sees.
 REDIS_URL = env.str("REDIS_URL", "")
@@ -73,7 +134,7 @@ REDIS_URL = env.str("REDIS_URL", "")
 # what was sent in another.
 REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
-EMAIL = env.dj_email_url("EMAIL_URL", "smtp://localhost:25")
+EMAIL_URL = env.str("EMAIL_URL", "smtp://localhost:25")
 EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
 HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
@@ -90,6 +151,7 @@ except EnvValidationError as error:
     stop(" ".join(f"{name}: {' '.join(problems[name])}" for name in problems))
 
 TRUSTED_PROXIES = networks(FORWARDED_ALLOW_IPS)
+MAIL_SERVER = mail_server(EMAIL_URL)
 
 if DEBUG:
     SECRET_KEY = SECRET_KEY or "insecure-key-for-development-only"
@@ -109,11 +171,6 @@ if not ALLOWED_HOSTS:
     stop(
         "DJANGO_ALLOWED_HOSTS is not set. List the names this site answers to, separated "
         "by commas, for example example.com,www.example.com."
-    )
-if not EMAIL["EMAIL_HOST"]:
-    stop(
-        "EMAIL_URL does not name a mail server. Set it, for example to "
-        "smtp+tls://user:password@host:587."
     )
 {% if cookiecutter.__live %}
 if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):

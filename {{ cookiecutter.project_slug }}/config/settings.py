@@ -122,6 +122,18 @@ POSTGRESQL_OPTIONS = {
     "keepalives_count": 2,
 }
 
+# What a session begins with. PgBouncer refuses them unless its ignore_startup_parameters
+# lists them: empty this there, and set them with ALTER ROLE.
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+SESSION_OPTIONS = {
+    # Django would set it with a query of its own.
+    "TimeZone": "UTC",
+    # Nobody waits longer for a page. README.md says how a long report asks for more.
+    "statement_timeout": "60s",
+    # A transaction in which nothing happens holds its locks.
+    "idle_in_transaction_session_timeout": "60s",
+}
+
 {% endif %}
 SQLITE_OPTIONS = {
     # Readers and one writer do not wait for each other.
@@ -133,14 +145,26 @@ SQLITE_OPTIONS = {
     "timeout": 20,
 }
 
+# Options that DATABASE_URL names win over these.
+named = DATABASES["default"].get("OPTIONS", {})
 {% if cookiecutter.__postgresql %}
 # SQLite is for development without a server; production refuses it.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"].setdefault("OPTIONS", {}).update(POSTGRESQL_OPTIONS)
+    # Of two session options with the same name the last one counts.
+    session = [f"-c {name}={value}" for name, value in SESSION_OPTIONS.items()]
+    session += [environment.PGOPTIONS, named.get("options", "")]
+    if environment.DATABASE_TIMEOUT is not None:
+        session += [
+            f"-c {name}={environment.DATABASE_TIMEOUT}s"
+            for name in SESSION_OPTIONS
+            if name.endswith("timeout")
+        ]
+    named["options"] = " ".join(session)
+    DATABASES["default"]["OPTIONS"] = POSTGRESQL_OPTIONS | named
 else:
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
 {% else %}
-DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
+DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
 {% endif %}
 
 
@@ -193,6 +217,8 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 # https://docs.djangoproject.com/en/6.1/topics/auth/
 
 AUTH_USER_MODEL = "users.User"
+
+LOGIN_URL = "login"
 
 LOGIN_REDIRECT_URL = "home"
 
@@ -249,6 +275,7 @@ DEFAULT_FROM_EMAIL = environment.EMAIL_FROM
 
 SERVER_EMAIL = environment.EMAIL_FROM
 
+# Another backend is named here as well; Django refuses EMAIL_BACKEND beside MAILERS.
 MAILERS: dict[str, dict[str, Any]]
 if DEBUG:
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
@@ -256,15 +283,7 @@ else:
     MAILERS = {
         "default": {
             "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-            "OPTIONS": {
-                "host": environment.EMAIL["EMAIL_HOST"],
-                "port": environment.EMAIL["EMAIL_PORT"],
-                "username": environment.EMAIL["EMAIL_HOST_USER"],
-                "password": environment.EMAIL["EMAIL_HOST_PASSWORD"],
-                "use_tls": environment.EMAIL["EMAIL_USE_TLS"],
-                "use_ssl": environment.EMAIL["EMAIL_USE_SSL"],
-                "timeout": 10,
-            },
+            "OPTIONS": {**environment.MAIL_SERVER, "timeout": 10},
         }
     }
 

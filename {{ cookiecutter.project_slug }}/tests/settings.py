@@ -4,6 +4,7 @@ import os
 
 {% if cookiecutter.__postgresql %}
 # DATABASE_URL is left alone: set it to test against the database of production.
+os.environ["DATABASE_TIMEOUT"] = "0"  # a debugger may hold a transaction open
 {% endif %}
 os.environ["DJANGO_DEBUG"] = "true"
 os.environ["DJANGO_HTTPS"] = "false"
@@ -24,6 +25,11 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # A connection that a thread keeps would hold up the end of the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
+
+# A test with django_db is a transaction. If it took SQLite's write lock at its start, async
+# code could not, which queries in another thread. What that writes is not rolled back: such
+# a test needs django_db(transaction=True).
+DATABASES["default"]["OPTIONS"].pop("transaction_mode", None)  # noqa: F405
 
 # In memory, SQLite refuses a thread that meets another; in a file it waits, as it does in
 # production.

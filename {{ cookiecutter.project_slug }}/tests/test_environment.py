@@ -1,5 +1,20 @@
 """What the site says when its environment is not fit for production."""
 
+{% if cookiecutter.__postgresql %}
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core import management
+
+from config import environment
+from manage import main
+{% else %}
 import os
 import subprocess
 import sys
@@ -8,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from config import environment
+{% endif %}
 
 PRODUCTION = {
     "DJANGO_SETTINGS_MODULE": "config.settings",
@@ -57,6 +73,7 @@ def test_production_passes_every_check() -> None:
         ("DJANGO_DEBUG", "perhaps"),
         ("DATABASE_URL", "nonsense"),
         ("EMAIL_URL", "nonsense"),
+        ("EMAIL_URL", "smtp://user:password@mail.example.com:25"),
         ("FORWARDED_ALLOW_IPS", "*"),
 {% if cookiecutter.__channels %}
         ("REDIS_URL", "localhost:6379"),
@@ -72,6 +89,61 @@ def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: st
     assert run.stderr.startswith("This site cannot start: ")
     assert variable in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("smtp://localhost", {"port": 25}),
+        ("smtp://relay:2525", {"host": "relay", "port": 2525}),
+        ("smtp://u:p@127.0.0.1", {"host": "127.0.0.1", "password": "p"}),
+        ("smtp+tls://u:p@host", {"port": 587, "use_tls": True}),
+        ("smtps://u:p@host/", {"port": 465, "use_ssl": True}),
+        ("smtp+tls://u%40x:p%2F%25@h", {"username": "u@x", "use_tls": True}),
+        ("smtp://u:p%2F%25%40@localhost", {"password": "p/%@"}),
+        ("smtp://[fd00::1]:26", {"host": "fd00::1", "port": 26}),
+    ],
+)
+def test_mail_server_is_what_its_url_says(url: str, options: dict[str, object]) -> None:
+    found = environment.mail_server(url)
+
+    assert found | options == found
+    assert ("use_tls" in found, "use_ssl" in found) == (
+        "use_tls" in options,
+        "use_ssl" in options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("", "begins with none of"),
+        ("localhost:25", "begins with none of"),
+        ("smtp+ssl://host", "begins with none of"),
+        ("submission://host", "begins with none of"),
+        ("smtp+tls://", "does not name a mail server"),
+        ("smtp+tls://:587", "does not name a mail server"),
+        ("smtp+tls://host one", "does not name a mail server"),
+        ("smtp+tls://host:mail", "does not name a mail server"),
+        ("smtp+tls://host:0", "does not name a mail server"),
+        ("smtp+tls://host:65536", "does not name a mail server"),
+        ("smtp+tls://[::1", "does not name a mail server"),
+        ("smtp://host?tls=true", "does not name a mail server"),
+        ("smtp+tls://u:1/secret@host", "does not name a mail server"),
+        ("smtp+tls://u:1#secret@host", "does not name a mail server"),
+        ("smtp+tls://u:secret%FF@host", "does not name a mail server"),
+        ("smtp+tls://u@host", "but not the other"),
+        ("smtp+tls://:secret@host", "but not the other"),
+        ("smtp://u:secret@host:587", "in clear"),
+        ("smtp://u:secret@127.0.0.1.example.com", "in clear"),
+    ],
+)
+def test_mail_server_that_is_not_understood_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(SystemExit, match=sentence) as stopped:
+        environment.mail_server(url)
+
+    assert str(stopped.value).startswith("This site cannot start: EMAIL_URL ")
+    assert "secret" not in str(stopped.value)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +167,64 @@ def test_other_databases_are_refused_with_what_to_do() -> None:
     assert "install its driver" in run.stderr
 {% endif %}
 {% if cookiecutter.__postgresql %}
+
+
+def postgresql_options(query: str = "", **changes: str) -> dict[str, Any]:
+    """Return the OPTIONS of the database in a process that manage.py did not start."""
+    code = "import json, config.settings as s; print(json.dumps(s.DATABASES['default']))"
+    # The tests themselves have no limit.
+    inherited = dict(os.environ)
+    inherited.pop("DATABASE_TIMEOUT")
+    changes["DATABASE_URL"] = f"{PRODUCTION['DATABASE_URL']}?{query}"
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code],
+        env=inherited | PRODUCTION | changes,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    options: dict[str, Any] = json.loads(run.stdout)["OPTIONS"]
+    return options
+
+
+def test_options_of_the_database_url_win() -> None:
+    options = postgresql_options("connect_timeout=7&sslmode=require")
+
+    assert (options["connect_timeout"], options["sslmode"]) == (7, "require")
+    assert options["keepalives_idle"] == 10
+
+
+def test_session_options_are_merged_and_the_last_one_counts() -> None:
+    named = "options=-c%20statement_timeout%3D5s%20-c%20search_path%3Dshop"
+    options = postgresql_options(named, PGOPTIONS="-c work_mem=8MB")["options"]
+
+    limits = re.findall(r"-c statement_timeout=(\w+)", options)
+    assert limits == ["60s", "5s"]
+    assert "-c idle_in_transaction_session_timeout=60s" in options
+    assert "-c work_mem=8MB" in options
+    assert "-c search_path=shop" in options
+
+
+def test_a_limit_of_the_environment_is_the_last_one() -> None:
+    named = "options=-c%20statement_timeout%3D5s"
+    options = postgresql_options(named, DATABASE_TIMEOUT="7")["options"]
+
+    assert re.findall(r"-c statement_timeout=(\w+)", options)[-1] == "7s"
+    assert options.endswith("-c idle_in_transaction_session_timeout=7s")
+
+
+@pytest.mark.parametrize(
+    ("command", "limit"), [("migrate", "0"), ("shell", "0"), ("runserver", None)]
+)
+def test_commands_have_no_time_limit_but_servers_have(
+    command: str, limit: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_TIMEOUT")
+    monkeypatch.setattr(sys, "argv", ["manage.py", command])
+    monkeypatch.setattr(management, "execute_from_command_line", list)
+
+    main()
+
+    assert os.environ.get("DATABASE_TIMEOUT") == limit
 
 
 def test_production_does_not_fall_back_to_sqlite() -> None:

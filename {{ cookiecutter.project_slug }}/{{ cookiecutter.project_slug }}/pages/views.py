@@ -1,8 +1,9 @@
 import django
-from django.db import connection
 {% if cookiecutter.__both %}
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 {% else %}
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 {% endif %}
 from django.shortcuts import render
@@ -26,6 +27,8 @@ def home(request: HttpRequest) -> HttpResponse:
 {% if cookiecutter.__both %}
 
 
+# Django has no transactions for async views: with ATOMIC_REQUESTS each has to say so.
+@transaction.non_atomic_requests
 async def async_status(request: HttpRequest) -> JsonResponse:
     """Say what /async/ is served by: the proxy sends that prefix to the ASGI server."""
     interface, server = served_by(request)

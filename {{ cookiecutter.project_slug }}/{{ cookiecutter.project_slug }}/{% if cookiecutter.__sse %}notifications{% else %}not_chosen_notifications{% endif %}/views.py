@@ -1,5 +1,6 @@
 from django.contrib.auth.decorators import login_required
 from django.core.handlers.asgi import ASGIRequest
+from django.db import transaction
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -34,6 +35,8 @@ def notifications(request: HttpRequest) -> HttpResponse:
     return render(request, "notifications/list.html", context)
 
 
+# Django has no transactions for async views: with ATOMIC_REQUESTS each has to say so.
+@transaction.non_atomic_requests
 @require_GET
 async def events(request: HttpRequest) -> HttpResponseBase:
     """Stream the notifications of whoever is logged in.
