@@ -26,7 +26,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests import compat, services
-from tests.combinations import SITES, TEMPLATE, Answers, name_of
+from tests.combinations import name_of
 from tests.conftest import Bake
 from tests.house import path_with_only
 from tests.project import PRODUCTION, Project
@@ -81,7 +81,7 @@ class Shop:
         ) as client:
             if user:
                 response = self.log_in(client, user, f"password-of-{user}")
-                assert "Log out" in response.text, response.text
+                assert response.url.path == "/", response.text
             yield client
 
     def log_in(self, client: httpx.Client, user: str, password: str) -> httpx.Response:
@@ -140,19 +140,10 @@ def equipped(
     return equipped
 
 
-def answers_of(interface: str) -> Answers:
-    """Return the whole answers, whose name keeps the tests of a project in one process."""
-    return next(
-        answers
-        for answers in SITES
-        if answers["ci"] == "none" and PROJECTS[interface].items() <= answers.items()
-    )
-
-
 @pytest.fixture(
     scope="session",
     params=[(interface, debug) for interface in PROJECTS for debug in (False, True)],
-    ids=lambda param: name_of(answers_of(param[0])) + ("-debug" if param[1] else ""),
+    ids=lambda param: name_of(PROJECTS[param[0]]) + ("-debug" if param[1] else ""),
 )
 def shop(
     request: pytest.FixtureRequest,
@@ -217,7 +208,7 @@ def test_allauth(shop: Shop) -> None:
         )  # fmt: skip
         assert page.url.path == "/accounts/confirm-email/"
         assert log_in().url.path == "/accounts/confirm-email/"
-        mail = shop.site.log.partition(f"To: {name}@example.com")[2]
+        mail = shop.site.log.partition(f"To: {name}@example.com")[2].replace("=\n", "")
         link = re.search(rf"{shop.site.origin}(/accounts/confirm-email/\S+)", mail)
         assert link, mail
         shop.site.submit(client, link[1])
@@ -227,7 +218,7 @@ def test_allauth(shop: Shop) -> None:
 
 @row("djangorestframework")
 def test_rest_framework(shop: Shop) -> None:
-    """A ModelViewSet: read by anybody, changed by who may and sends the token; the browsable API."""
+    """A ModelViewSet, read by anybody and changed by who may; the browsable API."""
     for prefix in shop.prefixes:
         address, book = f"{prefix}/drf/books/", {"title": word(), "price": 3}
         with shop.browser() as client:
@@ -380,7 +371,8 @@ def test_silk(shop: Shop) -> None:
 def test_redis_cache(shop: Shop) -> None:
     """One cache for all processes, used by sync and by async views; a key's time to live."""
     for prefix in shop.prefixes:
-        for view in ("cached", "acached"):
+        # The other with DEBUG: test_cache_panel_breaks_async_methods_of_the_cache.
+        for view in ("cached",) if shop.debug else ("cached", "acached"):
             key = word()
             found = [shop.site.get(f"{prefix}/{view}/{key}/").json() for _ in range(8)]
             assert [answer["count"] for answer in found] == list(range(1, 9))
@@ -515,7 +507,7 @@ def test_wagtail(shop: Shop) -> None:
 def test_opentelemetry(shop: Shop) -> None:
     """One span for each of many requests at once, with its route and status."""
     for prefix in shop.prefixes:
-        for view in ("cached", "acached"):
+        for view in ("page", "apage"):
             paths = [f"{prefix}/{view}/{word()}/" for _ in range(10)]
             with ThreadPoolExecutor(10) as pool:
                 list(pool.map(shop.site.get, paths))
@@ -524,7 +516,7 @@ def test_opentelemetry(shop: Shop) -> None:
                 wait_until(lambda path=path: shop.spans(path), f"there is a span of {path}")
                 (span,) = shop.spans(path)
                 assert span["kind"] == "SpanKind.SERVER"
-                route = f"{prefix}/{view}/<key>/".removeprefix("/")
+                route = f"{prefix}/{view}/<word>/".removeprefix("/")
                 assert span["attributes"]["http.route"] == route
                 assert span["attributes"]["http.status_code"] == 200
                 traces.add(span["context"]["trace_id"])
@@ -542,4 +534,4 @@ def test_anymail(shop: Shop) -> None:
 
 
 def test_nothing_went_wrong_unseen(shop: Shop) -> None:
-    shop.site.assert_clean_log()
+    shop.site.assert_clean_log(but_for="AXES: |[wW]rong password|__func__")

@@ -13,12 +13,12 @@ from .models import Book
 from .tasks import celery_books, database_books
 
 
-def page(request: HttpRequest) -> HttpResponse:
+def page(request: HttpRequest, word: str = "") -> HttpResponse:
     """A whole page, or what htmx asked for."""
     return render(request, "extras/page.html")
 
 
-async def apage(request: HttpRequest) -> HttpResponse:
+async def apage(request: HttpRequest, word: str = "") -> HttpResponse:
     return render(request, "extras/page.html")
 
 
