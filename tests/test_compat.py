@@ -31,7 +31,7 @@ from tests.conftest import Bake
 from tests.house import path_with_only
 from tests.project import PRODUCTION, Project
 from tests.services import ended, wait_until
-from tests.site import COMMANDS, Site, running
+from tests.site import COMMANDS, Site, next_frame, running, say
 
 pytestmark = pytest.mark.compat
 
@@ -55,6 +55,8 @@ passed: set[tuple[str, str, bool]] = set()
 versions: dict[str, str] = {}
 # What is done with each package: the first line of its test's docstring.
 ROWS: dict[str, str] = {}
+# What does not work yet with this Django, of which packages.
+NOT_YET: dict[str, str] = {}
 
 
 class Shop:
@@ -109,6 +111,39 @@ def row(package: str) -> Callable[[Test], Test]:
         return noted
 
     return decorate
+
+
+def not_yet(package: str) -> Callable[[Test], Test]:
+    """Name the package that cannot do yet what a test is about."""
+
+    def decorate(test: Test) -> Test:
+        NOT_YET[package] = (test.__doc__ or "").strip().splitlines()[0]
+        return test
+
+    return decorate
+
+
+@pytest.fixture(scope="session", autouse=True)
+def table(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Write docs/compat.md, if asked to, of what has passed."""
+    yield
+    if request.config.getoption("--write-tables"):
+        assert not hasattr(request.config, "workerinput"), "--write-tables needs -n0"
+        compat.write_table(
+            [
+                [
+                    package,
+                    versions[package],
+                    *(
+                        "yes" if {(package, name, False), (package, name, True)} <= passed else "no"
+                        for name in PROJECTS
+                    ),
+                    done,
+                ]
+                for package, done in ROWS.items()
+            ],
+            [[package, versions[package], what] for package, what in NOT_YET.items()],
+        )
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +228,19 @@ def test_site_has_its_home_page_and_error_pages(shop: Shop) -> None:
         assert "There is no page at this address" in unknown.text
 
 
+def test_streams_and_sockets_of_the_site_open(shop: Shop) -> None:
+    """Their requests pass through the middleware of all packages."""
+    with shop.browser("ada") as client:
+        if shop.site.project.is_(realtime="sse"):
+            with client.stream("GET", "/events/") as stream:
+                assert next(stream.iter_lines()).startswith("retry: ")
+        if shop.site.project.is_(realtime="channels"):
+            shop.site.sessions["ada"] = f"sessionid={client.cookies['sessionid']}"
+            with shop.site.socket() as socket:
+                say(socket, "hello")
+                assert next_frame(socket, "message")["text"] == "hello"
+
+
 @row("django-allauth")
 def test_allauth(shop: Shop) -> None:
     """Sign-up, the mail with the link to confirm the address, log-in."""
@@ -254,6 +302,16 @@ def test_debug_toolbar(shop: Shop) -> None:
     for prefix in shop.prefixes:
         for page in ("page", "apage"):
             assert ('id="djDebug"' in shop.site.get(f"{prefix}/{page}/").text) == shop.debug
+
+
+@not_yet("django-debug-toolbar")
+def test_debug_toolbar_and_the_async_cache(shop: Shop) -> None:
+    """With its cache panel the cache's `aincr()`, `aget_many()` and others raise AttributeError."""
+    response = shop.site.get(f"{shop.prefixes[-1]}/acached/{word()}/")
+    assert response.status_code == (500 if shop.debug else 200)
+    if shop.debug:
+        # Django compares methods, of which the panel has put functions in the place.
+        assert "'function' object has no attribute '__func__'" in shop.site.log
 
 
 @row("django-cors-headers")
@@ -371,7 +429,7 @@ def test_silk(shop: Shop) -> None:
 def test_redis_cache(shop: Shop) -> None:
     """One cache for all processes, used by sync and by async views; a key's time to live."""
     for prefix in shop.prefixes:
-        # The other with DEBUG: test_cache_panel_breaks_async_methods_of_the_cache.
+        # The other with DEBUG: see test_debug_toolbar_and_the_async_cache.
         for view in ("cached",) if shop.debug else ("cached", "acached"):
             key = word()
             found = [shop.site.get(f"{prefix}/{view}/{key}/").json() for _ in range(8)]

@@ -4,9 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+from tests.combinations import TEMPLATE
 from tests.project import Project, uv
 
 HERE = Path(__file__).parent
+TABLE = TEMPLATE / "docs" / "compat.md"
+MARKS = "<!-- begin, written by pytest --write-tables -->\n", "<!-- end -->\n"
 
 # Each row of the suite: its name in the table, and what is installed for it.
 PACKAGES = {
@@ -36,12 +39,17 @@ PACKAGES = {
     "django-anymail": ["django-anymail"],
 }
 
-# People of these tests; staff, so that they can log in where no package changes how.
-PEOPLE = """
+# What a release does, in one process: each command would import all packages again. Then people
+# for these tests; staff, so that they can log in where no package changes how.
+PREPARE = """
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
+from django.core.management import call_command
 from extras.models import Book
 from guardian.shortcuts import assign_perm
+
+call_command("makemigrations", "extras")
+call_command("migrate", interactive=False)
+call_command("collectstatic", interactive=False)
 
 for name in ("ada", "bob", "carol", "dave"):
     get_user_model().objects.create_user(
@@ -98,10 +106,7 @@ def equip(project: Project, variables: dict[str, str]) -> None:
             'routes = [\n    path("ws/graphql/", GraphQLWSConsumer.as_asgi(schema=schema)),\n',
         )  # fmt: skip
 
-    project.must("python", "manage.py", "makemigrations", "extras", **variables)
-    project.must("python", "manage.py", "migrate", "--no-input", **variables)
-    project.must("python", "manage.py", "collectstatic", "--no-input", **variables)
-    project.must("python", "manage.py", "shell", "-v", "0", "-c", PEOPLE, **variables)
+    project.must("python", "manage.py", "shell", "-v", "0", "-c", PREPARE, **variables)
 
 
 def versions(project: Project) -> dict[str, str]:
@@ -112,3 +117,26 @@ def versions(project: Project) -> dict[str, str]:
     )
     found: dict[str, str] = json.loads(project.must("python", "-c", code, "django", *PACKAGES))
     return found
+
+
+def write_table(rows: list[list[str]], not_yet: list[list[str]]) -> None:
+    """Put the rows of what works, and of what does not yet, into docs/compat.md."""
+    heads = (
+        ["package", "version", "`wsgi`", "`asgi`", "`both`", "what is done"],
+        ["package", "version", "not yet for Django 6.1"],
+    )
+    tables = [
+        "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *lines])
+        for head, lines in zip(heads, (rows, not_yet), strict=True)
+    ]
+    text = TABLE.read_text(encoding="utf-8")
+    before, after = text.partition(MARKS[0])[0], text.partition(MARKS[1])[2]
+    made = MARKS[0] + "\n".join(tables) + MARKS[1]
+    TABLE.write_text(before + made + after, encoding="utf-8")
+
+
+def read_table() -> list[list[str]]:
+    """Return the rows of both tables in docs/compat.md, each as its cells."""
+    text = TABLE.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [line.strip("| ").split(" | ") for line in lines if not line.startswith("| ---")]

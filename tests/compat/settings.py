@@ -99,6 +99,8 @@ CELERY_BROKER_URL = os.environ["REDIS_URL"]
 CELERY_RESULT_BACKEND = os.environ["REDIS_URL"]
 
 # wagtail
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    INSTALLED_APPS += ["django.contrib.postgres"]
 WAGTAIL_SITE_NAME = "Corner Shop"
 WAGTAILADMIN_BASE_URL = "http://localhost"
 WAGTAILDOCS_EXTENSIONS = ["pdf"]
