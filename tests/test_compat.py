@@ -50,6 +50,8 @@ COMMAND = {
 # Each address of tests/compat/extras is there twice; the second is the ASGI server's in `both`.
 PREFIXES = {"wsgi": [""], "asgi": [""], "both": ["", "/async"]}
 
+POLICY = "Content-Security-Policy"
+
 # What passed: the package, the interface, and whether with DEBUG.
 passed: set[tuple[str, str, bool]] = set()
 versions: dict[str, str] = {}
@@ -195,6 +197,12 @@ def shop(
         variables["PATH"] = f"{project.bin}:{programs}"
 
     with ExitStack() as stack:
+        # Longer than for others: it imports a dozen packages, twice in `both`.
+        site = stack.enter_context(
+            running(
+                project, COMMAND[interface], folder / "log", interface, seconds=180, **variables
+            )
+        )  # fmt: skip
         for name, command in {
             "celery": ["celery", "--app=config", "worker", "--concurrency=1"],
             "db_worker": ["python", "manage.py", "db_worker"],
@@ -209,9 +217,6 @@ def shop(
                 stderr=subprocess.STDOUT,
             )
             stack.enter_context(ended(process))
-        site = stack.enter_context(
-            running(project, COMMAND[interface], folder / "log", interface, **variables)
-        )
         yield Shop(site, debug, Path(variables["SPANS"]))
 
 
@@ -239,6 +244,17 @@ def test_streams_and_sockets_of_the_site_open(shop: Shop) -> None:
             with shop.site.socket() as socket:
                 say(socket, "hello")
                 assert next_frame(socket, "message")["text"] == "hello"
+
+
+def test_wider_policy_is_for_its_addresses_only(shop: Shop) -> None:
+    """The recipe of docs/compat.md, for pages with scripts of their own."""
+    for path in ("/cms/login/", "/silk/", "/graphql/"):
+        policy = shop.site.get(path, headers={"Accept": "text/html"}).headers[POLICY]
+        assert "script-src 'self' 'unsafe-inline'" in policy
+    for prefix in shop.prefixes:
+        for path in ("page", "apage", "agraphql"):
+            page = shop.site.get(f"{prefix}/{path}/", headers={"Accept": "text/html"})
+            assert "unsafe-inline" not in page.headers[POLICY]
 
 
 @row("django-allauth")
@@ -444,7 +460,8 @@ def result_of(shop: Shop, start: str, result: str) -> list[Any]:
     def ready() -> Any:
         return shop.site.get(f"{result}/{key}/").json()["ready"]
 
-    wait_until(ready, f"the task of {start} is done", pause=0.2)
+    # The first has to wait until its worker has started.
+    wait_until(ready, f"the task of {start} is done", 120, pause=0.2)
     found: list[Any] = shop.site.get(f"{result}/{key}/").json()["result"]
     assert found[2] not in [process.pid for process in shop.site.note_family()]
     return found

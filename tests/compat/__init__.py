@@ -91,6 +91,7 @@ def equip(project: Project, variables: dict[str, str]) -> None:
     with (config / "__init__.py").open("a") as file:
         file.write('from .celery import app as celery_app\n\n__all__ = ["celery_app"]\n')
     shutil.copy(HERE / "telemetry.py", config)
+    shutil.copy(HERE / "policy.py", config)
     default = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")\n'
     for name in ("wsgi.py", "asgi.py"):
         if (config / name).exists():
