@@ -142,6 +142,12 @@ def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Bu
         yield Built(project, image, kept | changed)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-tables", action="store_true", help="write the tables in docs/ anew, of results"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Baking must not depend on what its developer has configured.
     os.environ.pop("COOKIECUTTER_CONFIG", None)

@@ -242,6 +242,7 @@ def running(
     log_file: Path,
     start: str = "",
     port: int = 0,
+    seconds: float = 60,
     **variables: str,
 ) -> Iterator[Site]:
     """Start `command` in `project`, wait until it answers, and end it with all it started.
@@ -272,7 +273,7 @@ def running(
                 )
             return False
 
-        wait_until(ready, f"{command} answers", 60)
+        wait_until(ready, f"{command} answers", seconds)
         yield site
     except BaseException:
         print(site.log[-20_000:])

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
+from tests.compat import PACKAGES, read_table
 from tests.project import Project
 from tests.test_bake import expected_files
+from tests.test_compat import NOT_YET, ROWS
 
 pytestmark = pytest.mark.bake
 
@@ -73,3 +75,14 @@ def test_workflow_is_valid(toolbox: Project) -> None:
         "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
         ".github/workflows/test.yml",
     )  # fmt: skip
+
+
+def test_table_of_packages_is_that_of_their_suite() -> None:
+    head, *works = read_table()[: len(ROWS) + 1]
+    _, *not_yet = read_table()[len(ROWS) + 1 :]
+
+    assert {row[0]: row[-1] for row in works} == ROWS
+    assert {tuple(row[2:-1]) for row in works} == {("yes",) * len(CHOICES["interface"])}
+    assert head[2:-1] == [f"`{interface}`" for interface in CHOICES["interface"]]
+    assert {row[0]: row[-1] for row in not_yet} == NOT_YET
+    assert set(ROWS) == set(PACKAGES)

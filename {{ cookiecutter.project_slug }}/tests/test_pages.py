@@ -6,13 +6,16 @@ import pytest
 {% if cookiecutter.__asgi %}
 from asgiref.sync import async_to_sync
 from django.test import AsyncClient, Client, RequestFactory
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.views.defaults import server_error
 {% else %}
 from django.test import Client, RequestFactory
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.views.defaults import server_error
 {% endif %}
+
+# A URLconf without any address, for a test below.
+urlpatterns: list[URLPattern] = []
 
 
 @pytest.mark.django_db
@@ -36,6 +39,15 @@ def test_page_for_errors_stands_without_a_context() -> None:
 
     assert "<title>Something went wrong</title>" in page
     assert f'<a class="brand" href="{reverse("home")}">Home</a>' in page
+
+
+@pytest.mark.urls(__name__)
+def test_error_pages_need_no_address_of_this_site(client: Client) -> None:
+    """Addresses get other names, when a package brings its own log-in for example."""
+    response = client.get("/no/such/page")
+
+    assert response.status_code == 404
+    assert "Page not found" in response.content.decode()
 
 
 @pytest.mark.django_db

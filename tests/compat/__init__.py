@@ -1,0 +1,143 @@
+"""Adds packages to a baked project, each as its own documentation says."""
+
+import json
+import shutil
+from pathlib import Path
+
+from tests.combinations import TEMPLATE
+from tests.project import Project, uv
+
+HERE = Path(__file__).parent
+TABLE = TEMPLATE / "docs" / "compat.md"
+MARKS = "<!-- begin, written by pytest --write-tables -->\n", "<!-- end -->\n"
+
+# Each row of the suite: its name in the table, and what is installed for it.
+PACKAGES = {
+    "django-allauth": ["django-allauth"],
+    "djangorestframework": ["djangorestframework"],
+    "django-ninja": ["django-ninja"],
+    "django-debug-toolbar": ["django-debug-toolbar"],
+    "django-cors-headers": ["django-cors-headers"],
+    "django-htmx": ["django-htmx"],
+    "django-filter": ["django-filter"],
+    "django-import-export": ["django-import-export"],
+    "django-simple-history": ["django-simple-history"],
+    "django-guardian": ["django-guardian"],
+    "django-axes": ["django-axes"],
+    "django-silk": ["django-silk"],
+    "django-redis": ["django-redis"],
+    "django-tasks-db": ["django-tasks-db"],
+    "celery": ["celery[redis]"],
+    "strawberry-graphql": ["strawberry-graphql[channels]"],
+    "wagtail": ["wagtail"],
+    "opentelemetry-instrumentation-django": [
+        "opentelemetry-sdk",
+        "opentelemetry-instrumentation-django",
+        "opentelemetry-instrumentation-asgi",
+        "opentelemetry-instrumentation-wsgi",
+    ],
+    "django-anymail": ["django-anymail"],
+}
+
+# What a release does, in one process: each command would import all packages again. Then people
+# for these tests; staff, so that they can log in where no package changes how.
+PREPARE = """
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from extras.models import Book
+from guardian.shortcuts import assign_perm
+
+call_command("makemigrations", "extras")
+call_command("migrate", interactive=False)
+call_command("collectstatic", interactive=False)
+
+for name in ("ada", "bob", "carol", "dave"):
+    get_user_model().objects.create_user(
+        name, password=f"password-of-{name}", is_staff=True, is_superuser=name in ("ada", "bob")
+    )
+Book.objects.create(title="cheap", price=1)
+book = Book.objects.create(title="guarded")
+assign_perm("view_book", get_user_model().objects.get(username="carol"), book)
+"""
+
+
+def replace(project: Project, name: str, old: str, new: str) -> None:
+    """Edit a file of the project, in which `old` has to stand once."""
+    text = project.read(name)
+    assert text.count(old) == 1, f"{name} has {old!r} {text.count(old)} times"
+    (project.path / name).write_text(text.replace(old, new))
+
+
+def equip(project: Project, variables: dict[str, str]) -> None:
+    """Install the packages into one environment, and edit the project for all of them."""
+    names = [name for installed in PACKAGES.values() for name in installed]
+    project.must(uv(), "add", "--quiet", *names)
+    shutil.copytree(HERE / "extras", project.path / "extras")
+    (project.path / "extras" / "migrations").mkdir()
+    (project.path / "extras" / "migrations" / "__init__.py").touch()
+
+    config = project.path / "config"
+    for name in ("settings.py", "urls.py"):
+        with (config / name).open("a") as file:
+            file.write((HERE / name).read_text())
+    # allauth's log-in is in the place of Django's.
+    for line in (
+        '    path(\n        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm)'
+        ', name="login"\n    ),\n',
+        '    path("accounts/", include("django.contrib.auth.urls")),\n',
+    ):
+        replace(project, "config/urls.py", line, "")
+    shutil.copy(HERE / "celery_app.py", config / "celery.py")
+    with (config / "__init__.py").open("a") as file:
+        file.write('from .celery import app as celery_app\n\n__all__ = ["celery_app"]\n')
+    shutil.copy(HERE / "telemetry.py", config)
+    shutil.copy(HERE / "policy.py", config)
+    default = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")\n'
+    for name in ("wsgi.py", "asgi.py"):
+        if (config / name).exists():
+            replace(
+                project, f"config/{name}", default,
+                f"{default}\nfrom config.telemetry import instrument\n\ninstrument()\n",
+            )  # fmt: skip
+    if project.is_(realtime="channels"):
+        replace(
+            project, "config/routing.py", "routes = [\n",
+            "from extras.schema import schema\n"
+            "from strawberry.channels import GraphQLWSConsumer\n\n"
+            'routes = [\n    path("ws/graphql/", GraphQLWSConsumer.as_asgi(schema=schema)),\n',
+        )  # fmt: skip
+
+    project.must("python", "manage.py", "shell", "-v", "0", "-c", PREPARE, **variables)
+
+
+def versions(project: Project) -> dict[str, str]:
+    """Return the version of each package, and Django's, as installed in the project."""
+    code = (
+        "import importlib.metadata, json, sys\n"
+        "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))"
+    )
+    found: dict[str, str] = json.loads(project.must("python", "-c", code, "django", *PACKAGES))
+    return found
+
+
+def write_table(rows: list[list[str]], not_yet: list[list[str]]) -> None:
+    """Put the rows of what works, and of what does not yet, into docs/compat.md."""
+    heads = (
+        ["package", "version", "`wsgi`", "`asgi`", "`both`", "what is done"],
+        ["package", "version", "not yet for Django 6.1"],
+    )
+    tables = [
+        "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *lines])
+        for head, lines in zip(heads, (rows, not_yet), strict=True)
+    ]
+    text = TABLE.read_text(encoding="utf-8")
+    before, after = text.partition(MARKS[0])[0], text.partition(MARKS[1])[2]
+    made = MARKS[0] + "\n".join(tables) + MARKS[1]
+    TABLE.write_text(before + made + after, encoding="utf-8")
+
+
+def read_table() -> list[list[str]]:
+    """Return the rows of both tables in docs/compat.md, each as its cells."""
+    text = TABLE.read_text(encoding="utf-8").partition(MARKS[0])[2].partition(MARKS[1])[0]
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    return [line.strip("| ").split(" | ") for line in lines if not line.startswith("| ---")]
