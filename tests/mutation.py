@@ -15,6 +15,7 @@ functions alone.
 import argparse
 import ast
 import difflib
+import itertools
 import os
 import random
 import resource
@@ -164,17 +165,20 @@ def essence(code: str) -> str:
     return ast.dump(Untyped().visit(ast.parse(code)))
 
 
+def alike(some: list[str], others: list[str]) -> int:
+    """Return with how many equal lines two texts begin."""
+    pairs = zip(some, others, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def described(file: str, code: str, changed: str, operator: Operator, occurrence: int) -> Mutant:
     """Return a mutant with what there is to say of it."""
     before, after = code.splitlines(), changed.splitlines()
-    _, first, last, new_first, new_last = next(
-        step
-        for step in difflib.SequenceMatcher(None, before, after, False).get_opcodes()
-        if step[0] != "equal"
-    )
+    first = alike(before, after)
+    same = alike(before[first:][::-1], after[first:][::-1])
     was, now = (
-        " ".join(line.strip() for line in lines)
-        for lines in (before[first:last], after[new_first:new_last])
+        " ".join(" ".join(lines[first : len(lines) - same]).replace("( ", "(").split())
+        for lines in (before, after)
     )
     names = [
         node.name
