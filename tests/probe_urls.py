@@ -14,6 +14,7 @@ from config import threads
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.middleware.csrf import get_token
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
@@ -91,6 +92,13 @@ async def async_query(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"users": users, "again": await get_user_model().objects.acount()})
 
 
+async def async_form(request: HttpRequest) -> HttpResponse:
+    """Give the token of a form; return its text."""
+    if request.method == "POST":
+        return HttpResponse(request.POST["text"])
+    return HttpResponse(get_token(request))
+
+
 async def async_failure(request: HttpRequest) -> JsonResponse:
     await get_user_model().objects.acount()
     raise LookupError("for a test")
@@ -119,6 +127,7 @@ urlpatterns = [
     path("async/wait/", async_wait),
     path("async/wait/<int:seconds>/", async_wait),
     path("async/query/", async_query),
+    path("async/form/", async_form),
     path("async/failure/", async_failure),
     path("async/stream/", stream),
     path("", include("config.urls")),

@@ -57,8 +57,8 @@ def expected_files(project: Project) -> set[str]:
     if asgi:
         files |= {
             "config/asgi.py", "config/handler.py", "config/middleware.py",
-            "config/request_thread.py", "config/uvicorn_conf.py", "tests/test_handler.py",
-            "tests/test_uvicorn_conf.py",
+            "config/request_thread.py", "config/uvicorn_conf.py", "tests/test_async_views.py",
+            "tests/test_handler.py", "tests/test_uvicorn_conf.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}

@@ -44,6 +44,8 @@ PAGES = {
     "nginx": ("WSGI", "gunicorn"),
     "no-proxy": ("ASGI", "uvicorn"),
 }
+# What Django writes of the forms that it is to refuse.
+REFUSED_FORMS = r"Forbidden \(CSRF token .*: /async/form/"
 
 
 WAYS = [(answers, start) for answers in SITES for start in STARTS[answers["interface"]]]
@@ -150,12 +152,26 @@ def test_logging_in_through_the_form(site: Site) -> None:
         assert "Log out" not in client.get("/").text
 
 
-def test_pages_carry_their_policy(site: Site) -> None:
-    headers = site.get("/").headers
+@pytest.mark.parametrize("path", ["/", "/async/wait/"], ids=["page", "async view"])
+def test_pages_carry_their_policy(site: Site, path: str) -> None:
+    headers = site.get(path).headers
 
     assert "script-src 'self'" in headers["Content-Security-Policy"]
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "same-origin"
+
+
+def test_async_view_takes_a_form_by_its_token_only(site: Site) -> None:
+    with site.browser() as client:
+        token = client.get("/async/form/").text
+
+        for sent in ("", "a" * len(token)):
+            fields = {"text": "hello", "csrfmiddlewaretoken": sent}
+            assert client.post("/async/form/", data=fields).status_code == 403
+        fields = {"text": "hello", "csrfmiddlewaretoken": token}
+        taken = client.post("/async/form/", data=fields)
+        assert (taken.status_code, taken.text) == (200, "hello")
 
 
 def test_request_has_one_id_in_answer_view_and_log(site: Site) -> None:
@@ -351,7 +367,7 @@ def test_killed_worker_is_replaced(site: Site) -> None:
 
 
 def test_log_is_clean(site: Site) -> None:
-    site.assert_clean_log()
+    site.assert_clean_log(REFUSED_FORMS)
 
 
 def test_sigterm_lets_a_request_finish_and_closes_sockets_with_1012(site: Site) -> None:
@@ -370,4 +386,4 @@ def test_sigterm_lets_a_request_finish_and_closes_sockets_with_1012(site: Site) 
         wait_for_exit([*workers, *site.family])
         if socket:
             assert close_code(socket) == 1012
-    site.assert_clean_log()
+    site.assert_clean_log(REFUSED_FORMS)

@@ -1,5 +1,6 @@
 """Static files as the servers send them: ranges and conditions of HTTP (RFC 9110)."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from config.static_files import PIECE, WSGIStaticFiles
 {% endif %}
 
 SMALL = b"0123456789"
+PACKED = SMALL * 100
 LARGE = bytes(range(256)) * (3 * PIECE // 256)
 
 type Answer = tuple[int, dict[str, str], bytes]
@@ -26,7 +28,10 @@ type Answer = tuple[int, dict[str, str], bytes]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "small.css").write_bytes(SMALL)
+    (tmp_path / "packed.css").write_bytes(PACKED)
+    (tmp_path / "packed.css.gz").write_bytes(gzip.compress(PACKED))
     (tmp_path / "large.css").write_bytes(LARGE)
+    (tmp_path / "grün.css").write_bytes(SMALL)
     return tmp_path
 {% if cookiecutter.__wsgi %}
 
@@ -37,7 +42,11 @@ def get_over_wsgi(folder: Path, name: str, method: str, headers: dict[str, str])
     site = WSGIStaticFiles(None, root=folder, prefix="/static/")
     environ = {f"HTTP_{key.upper().replace('-', '_')}": headers[key] for key in headers}
     body = site(
-        {**environ, "PATH_INFO": f"/static/{name}", "REQUEST_METHOD": method},
+        {
+            **environ,
+            "PATH_INFO": f"/static/{name}".encode().decode("latin-1"),
+            "REQUEST_METHOD": method,
+        },
         lambda status, found: started.extend([status, dict(found)]),
     )
     return int(started[0][:3]), started[1], b"".join(body)
@@ -56,11 +65,16 @@ async def get_over_asgi(
     client = ApplicationCommunicator(site, scope)
     await client.send_input({"type": "http.request"})
     start = await client.receive_output()
+    assert start["type"] == "http.response.start"
     body, more = b"", True
     while more:
         event = await client.receive_output()
+        assert event["type"] == "http.response.body"
+        assert len(event.get("body", b"")) <= PIECE
         body += event.get("body", b"")
         more = event.get("more_body", False)
+        assert event.get("body") or not more
+    await client.wait()
     found = {key.decode().title(): value.decode() for key, value in start["headers"]}
     found["ETag"] = found.get("Etag", "")
     return start["status"], found, body
@@ -115,3 +129,83 @@ def test_part_of_another_version_is_not_sent(get: Any) -> None:
 
     assert get("small.css", range="bytes=2-4", if_range=etag)[::2] == (206, SMALL[2:5])
     assert get("small.css", range="bytes=2-4", if_range='"other"')[::2] == (200, SMALL)
+    assert get("small.css", "HEAD", if_range=etag)[::2] == (200, b"")
+
+
+def test_file_that_did_not_change_is_not_sent_again(get: Any) -> None:
+    changed = get("small.css")[1]["Last-Modified"]
+
+    assert get("small.css", if_modified_since=changed)[::2] == (304, b"")
+    assert get("small.css", if_modified_since="Sat, 01 Jan 2000 00:00:00 GMT")[0] == 200
+
+
+def test_file_is_sent_compressed_to_who_can_read_it(get: Any) -> None:
+    _, headers, body = get("packed.css", accept_encoding="gzip")
+
+    assert headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(body) == PACKED
+    assert "Content-Encoding" not in get("packed.css", accept_encoding="br")[1]
+
+
+def test_name_of_a_file_may_have_any_letter(get: Any) -> None:
+    assert get("grün.css")[::2] == (200, SMALL)
+{% if cookiecutter.__wsgi %}
+
+
+def test_what_is_no_file_is_for_the_wsgi_application(folder: Path) -> None:
+    arguments: Any = ({"PATH_INFO": "/static/no.css", "REQUEST_METHOD": "GET"}, print)
+    site: Any = WSGIStaticFiles(lambda *seen: seen, root=folder, prefix="/static/")
+
+    assert site(*arguments) == arguments
+
+
+def test_wsgi_server_sends_a_large_file_in_its_own_way(folder: Path) -> None:
+    def ask(name: str, **environ: str) -> tuple[str, Any]:
+        started: list[str] = []
+        body = site(
+            {
+                "PATH_INFO": f"/static/{name}",
+                "REQUEST_METHOD": "GET",
+                "wsgi.file_wrapper": lambda file, size: (file, size),
+                **environ,
+            },
+            lambda status, headers: started.append(status),
+        )
+        return started[0], body
+
+    site = WSGIStaticFiles(None, root=folder, prefix="/static/")
+
+    status, (file, size) = ask("large.css")
+    with file:
+        assert (status, size, file.read()) == ("200 OK", PIECE, LARGE)
+    assert ask("small.css") == ("200 OK", [SMALL])
+    # It would send the rest of the file.
+    status, pieces = ask("large.css", HTTP_RANGE=f"bytes=1-{2 * PIECE}")
+    lengths = list(map(len, pieces))
+    assert (status, lengths) == ("206 Partial Content", [PIECE, PIECE])
+
+
+def test_piece_is_sent_by_wsgi_at_once(folder: Path) -> None:
+    (folder / "piece.css").write_bytes(bytes(PIECE))
+    site = WSGIStaticFiles(None, root=folder, prefix="/static/")
+    asked = {"PATH_INFO": "/static/piece.css", "REQUEST_METHOD": "GET"}
+
+    assert site(asked, lambda status, headers: None) == [bytes(PIECE)]
+{% endif %}
+{% if cookiecutter.__asgi %}
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_what_is_no_file_is_for_the_asgi_application(folder: Path, kind: str) -> None:
+    seen: list[Any] = []
+
+    async def application(*arguments: Any) -> None:
+        seen.extend(arguments)
+
+    site = ASGIStaticFiles(application, root=folder, prefix="/static/")
+    name = "no.css" if kind == "http" else "small.css"
+    arguments: Any = ({"type": kind, "path": f"/static/{name}"}, "receive", "send")
+    async_to_sync(site)(*arguments)
+
+    assert seen == list(arguments)
+{% endif %}
