@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("tests.containers", "tests.site")
+pytest.register_assert_rewrite("tests.containers", "tests.fidelity.rows", "tests.site")
 
-from tests import services
+from tests import services, tables
 from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
 from tests.project import PRODUCTION, Project
@@ -140,6 +140,22 @@ def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Bu
         kept.pop("DATABASE_URL")
     with built(project) as image:
         yield Built(project, image, kept | changed)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-tables", action="store_true", help="write the tables in docs/ anew, of results"
+    )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    tables.note(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # Parallel processes report to the first, which has no number.
+    if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
+        tables.write()
 
 
 def pytest_configure(config: pytest.Config) -> None:
