@@ -12,9 +12,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.containers", "tests.fidelity.rows", "tests.site")
 
-from tests import services, tables
+from tests import services
 from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
+from tests.fidelity import table
 from tests.project import PRODUCTION, Project
 from tests.site import prepare, probes_of
 
@@ -144,18 +145,18 @@ def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Bu
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--write-tables", action="store_true", help="write the tables in docs/ anew, of results"
+        "--write-tables", action="store_true", help="write the table in docs/fidelity.md anew"
     )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    tables.note(report)
+    table.note(report)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # Parallel processes report to the first, which has no number.
     if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
-        tables.write()
+        table.write()
 
 
 def pytest_configure(config: pytest.Config) -> None:

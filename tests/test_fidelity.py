@@ -7,6 +7,7 @@ process each, on a real PostgreSQL. See tests/fidelity/rows.py.
 
 import asyncio
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,9 +19,11 @@ from tests import services
 from tests.conftest import Bake
 from tests.fidelity import client
 from tests.fidelity.client import Reply, count, streams, told
-from tests.fidelity.rows import Bench, Measured, Outcome, row
+from tests.fidelity.rows import ROWS, Bench, Measured, Outcome, row
 from tests.fidelity.servers import PROBES, Server
 from tests.project import PRODUCTION, uv
+
+__all__ = ["ROWS"]
 
 pytestmark = pytest.mark.fidelity
 
@@ -187,15 +190,20 @@ async def test_pages_are_answered_beside_async_views_and_streams(server: Server)
     )
 
 
-@row("300 async views that query, wait 1 s and query again, at once")
+@row(
+    "200 async views that query, wait 1 s and query again, at once",
+    # Where each has a connection, PostgreSQL is not quick enough for all.
+    stock_fails=("answered",),
+    alone=True,
+)
 async def test_connections_stay_bounded_whatever_comes(server: Server) -> Outcome:
-    views = asyncio.ensure_future(answered(server.all("/f/query-wait-query/?seconds=1", 300)))
+    views = asyncio.ensure_future(answered(server.all("/f/query-wait-query/?seconds=1", 200)))
     most = 0
     while not views.done():
         most = max(most, await server.backends())
         await asyncio.wait([views], timeout=0.1)
     # Whatever the bound is, it is no multiple of what comes.
-    bounded = {"half as many connections as requests, at most": 0 < most <= 150}
+    bounded = {"half as many connections as requests, at most": 0 < most <= 100}
     outcome = await views
     return together(outcome, Outcome(f"{most} connections", {}, bounded))
 
@@ -217,12 +225,18 @@ async def test_error_pages_wait_for_no_thread_of_the_views(server: Server) -> Ou
 @row("40 views that raise, and 60 clients that leave; then 60 requests", both=("asgi", "wsgi"))
 async def test_who_raises_or_leaves_takes_nothing_along(server: Server) -> Outcome:
     raised = await client.get_all(server.port, ["/f/fail/", "/f/fail-page/"] * 20)
-    leavers = ["/f/query-wait-query/?seconds=3", "/f/hold-transaction/?seconds=2", "/f/stream/"]
+    leavers = ["/f/query-wait-query/?seconds=3", "/f/hold-transaction/?seconds=1", "/f/stream/"]
+    if "wsgi" in server.kind:
+        # There a stream never gives its thread back, and four are answered at once.
+        leavers = ["/f/query-wait-query/?seconds=1"]
     await client.get_all(server.port, leavers * 20, patience=0.7)
-    await asyncio.sleep(3)
     later = ["/f/page/", "/f/query-wait-query/?seconds=0.1", "/f/hold-transaction/?seconds=0"]
     replies = await client.get_all(server.port, later * 20)
-    left = await server.backends("state like 'idle in transaction%'")
+    open_ones = "state like 'idle in transaction%'"
+    for _ in range(40):
+        if not (left := await server.backends(open_ones)):
+            break
+        await asyncio.sleep(0.25)
     return Outcome(
         f"{told(raised)}; then {told(replies)}; {left} transactions left open",
         {
@@ -403,10 +417,12 @@ async def test_process_that_forked_answers(server: Server) -> Outcome:
 
 @row("`ChannelsLiveServerTestCase`, after a first request", asgi=(), serve=False)
 async def test_live_server_of_channels_answers_after_a_first_request(server: Server) -> Outcome:
-    probe = str(PROBES / "fidelity_live_server.py")
+    # Away from the tests of this repository, whose conftest.py is not for projects.
+    test = shutil.copy(PROBES / "fidelity_live_server.py", server.folder / "test_live.py")
     told = await server.run(
-        "sh", "-c", f"timeout 120 pytest -q -p no:cacheprovider --ds fidelity_settings "
-        f"--create-db --rootdir . {probe} || true"
+        "sh", "-c",
+        "timeout 120 python -m pytest -q -p no:cacheprovider --ds fidelity_test_settings "
+        f"--create-db -c pyproject.toml --rootdir . {test} || true",
     )  # fmt: skip
     passed = int("2 passed" in told)
     return Outcome("passes" if passed else "fails", {"passes": (passed, 1)})

@@ -46,8 +46,9 @@ def told(replies: Iterable[Reply]) -> str:
     """Say how often there was which status, for example 32 of 200 and 68 of 503."""
     statuses = Counter(reply.status for reply in replies)
     return ", ".join(
-        f"{count} × {status or 'no answer'}" for status, count in sorted(statuses.items())
-    ).replace("0 × no", "no")
+        f"{count} × {status}" if status else f"{count} without an answer"
+        for status, count in sorted(statuses.items())
+    )
 
 
 def count(replies: Iterable[Reply], status: int = 200, body: str = "") -> int:

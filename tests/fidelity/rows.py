@@ -142,6 +142,10 @@ def check(
         assert not faults, f"{kind}: {'; '.join(faults)}\nhere:  {mine.text}\nstock: {its.text}"
 
 
+def counts(outcome: Outcome) -> list[float]:
+    return [count for count, _ in outcome.counts.values()]
+
+
 @dataclass(frozen=True)
 class Bench:
     """What all rows of one project share."""
@@ -160,16 +164,22 @@ class Bench:
         if not one.alone:
             outcomes = await asyncio.gather(*(self.measure_one(name, kind) for kind in kinds))
             return dict(zip(kinds, outcomes, strict=True))
-        return {kind: await self.measure_one(name, kind) for kind in kinds}
+        measured: dict[str, Outcome] = {}
+        for turn in range(2 if one.share < 1 else 1):
+            for kind in kinds:
+                outcome = await self.measure_one(name, kind, turn)
+                # Whatever else this machine does can only make a rate lower.
+                measured[kind] = max(measured.get(kind, outcome), outcome, key=counts)
+        return measured
 
-    async def measure_one(self, name: str, kind: str) -> Outcome:
+    async def measure_one(self, name: str, kind: str, turn: int = 0) -> Outcome:
         one = ROWS[name]
         variables = self.variables | one.variables
         if one.package:
             folder = await asyncio.to_thread(self.packages, one.package)
             paths = [str(folder / one.first)] if one.first else []
             variables["PYTHONPATH"] = ":".join([*paths, str(folder), variables["PYTHONPATH"]])
-        folder = self.folder / f"{name}-{kind.replace(' ', '-')}"
+        folder = self.folder / f"{name}-{kind.replace(' ', '-')}-{turn}"
         server = described(kind, name, self.project, variables, folder, self.postgresql)
         async with AsyncExitStack() as stack:
             if one.redis:
