@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("tests.containers", "tests.fidelity.rows", "tests.site")
+pytest.register_assert_rewrite("tests.containers", "tests.site")
 
 from tests import services
 from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of

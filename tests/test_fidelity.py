@@ -9,8 +9,7 @@ import asyncio
 import json
 import shutil
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,11 @@ import pytest
 from tests import services
 from tests.conftest import Bake
 from tests.fidelity import client
-from tests.fidelity.client import Reply, count, streams, told
-from tests.fidelity.rows import ROWS, Bench, Measured, Outcome, row
+from tests.fidelity.client import count, streams, told
+from tests.fidelity.outcomes import answered, begun, pages_while, together, traced
+from tests.fidelity.rows import Bench, Measured, Outcome, row
 from tests.fidelity.servers import PROBES, Server
 from tests.project import PRODUCTION, uv
-
-__all__ = ["ROWS"]
 
 pytestmark = pytest.mark.fidelity
 
@@ -85,45 +83,6 @@ def measured(
     folder = tmp_path_factory.mktemp("fidelity")
     bench = Bench(project, variables, many_connections, folder, packages)
     return asyncio.run(bench.measure_all(names))
-
-
-async def answered(asked: Awaitable[list[Reply]], body: str = "") -> Outcome:
-    """Return how many were answered with 200, and with `body` in the answer."""
-    begun = time.monotonic()
-    replies = await asked
-    seconds = max(reply.at for reply in replies) - begun
-    counts = {"answered": (count(replies), len(replies))}
-    text = f"{told(replies)} in {seconds:.1f} s"
-    if body:
-        right = count(replies, body=body)
-        counts["right"] = (right, len(replies))
-        text = f"{right} of {len(replies)} right; {text}"
-    return Outcome(text, counts)
-
-
-async def pages_while(server: Server, holding: asyncio.Task[list[Reply]] | None = None) -> Outcome:
-    """Return how many pages are answered, before what holds on is over."""
-    begun = time.monotonic()
-    pages = await server.pages()
-    good = 0 if holding and holding.done() else count(pages)
-    seconds = max(page.at for page in pages) - begun
-    return Outcome(
-        f"pages meanwhile: {told(pages)} in {seconds:.1f} s", {"pages": (good, len(pages))}
-    )
-
-
-def together(*outcomes: Outcome) -> Outcome:
-    counts = {name: value for one in outcomes for name, value in one.counts.items()}
-    kept = {name: value for one in outcomes for name, value in one.kept.items()}
-    return Outcome("; ".join(one.text for one in outcomes), counts, kept)
-
-
-async def begun(asked: Awaitable[list[Reply]], seconds: float = 1.5) -> asyncio.Task[list[Reply]]:
-    """Begin with requests that take long; they are under way when this returns."""
-    task = asyncio.ensure_future(asked)
-    await asyncio.sleep(seconds)
-    assert isinstance(task, asyncio.Task)
-    return task
 
 
 # Async views
@@ -396,13 +355,6 @@ async def test_datadog_sees_every_request(server: Server) -> Outcome:
     return Outcome(f"{seen} spans `django.request`", {"spans": (seen, 6)})
 
 
-async def traced(server: Server) -> None:
-    names = [f"/f/traced-{kind}/{name}/" for kind in ("view", "page") for name in
-             ("1", "2", f"{kind}-fail")]  # fmt: skip
-    await client.get_all(server.port, names)
-    await asyncio.sleep(3)
-
-
 # In a test of the project
 
 
@@ -424,6 +376,7 @@ async def test_live_server_of_channels_answers_after_a_first_request(server: Ser
         "timeout 120 python -m pytest -q -p no:cacheprovider --ds fidelity_test_settings "
         f"--create-db -c pyproject.toml --rootdir . {test} || true",
     )  # fmt: skip
+    (server.folder / "log").write_text(told)
     passed = int("2 passed" in told)
     return Outcome("passes" if passed else "fails", {"passes": (passed, 1)})
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.combinations import TEMPLATE
+from tests.fidelity.rows import ROWS
 
 FILE = TEMPLATE / "docs" / "fidelity.md"
 BEGIN = "<!-- begin: written by `uv run pytest -m fidelity --write-tables` -->"
@@ -30,14 +31,19 @@ def read() -> list[Line]:
     return [line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:]]
 
 
+def cases() -> list[str]:
+    """Return the cases that are measured, in their order."""
+    importlib.import_module("tests.test_fidelity")
+    return [row.case for row in ROWS.values()]
+
+
 def write() -> None:
     """Write the table anew. A case that was not measured now keeps its line.
 
     A case that was measured in both projects is shown as in that of ASGI, unless it is worse
     in the other.
     """
-    rows = importlib.import_module("tests.test_fidelity").ROWS
-    order = [row.case for row in rows.values()]
+    order = cases()
     fresh: dict[tuple[str, str], Line] = {}
     for _, lines in sorted(noted, key=lambda item: "[both" in item[0]):
         for line in lines:

@@ -4,10 +4,13 @@ import asyncio
 import json
 import os
 import signal
+import time
 
 from fidelity_application import status
 
 first = asyncio.run(status())
+# Its threads have nothing to do any more.
+time.sleep(0.5)
 child = os.fork()
 if child == 0:
     signal.alarm(25)
