@@ -367,7 +367,7 @@ async def test_process_that_forked_answers(server: Server) -> Outcome:
     )
 
 
-@row("`ChannelsLiveServerTestCase`, after a first request", asgi=(), serve=False)
+@row("`ChannelsLiveServerTestCase`, after a first request", asgi=(), serve=False, alone=True)
 async def test_live_server_of_channels_answers_after_a_first_request(server: Server) -> Outcome:
     # Away from the tests of this repository, whose conftest.py is not for projects.
     test = shutil.copy(PROBES / "fidelity_live_server.py", server.folder / "test_live.py")
