@@ -9,7 +9,7 @@ import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,25 +21,9 @@ from tests.fidelity.client import count, streams, told
 from tests.fidelity.outcomes import answered, begun, pages_while, together, traced
 from tests.fidelity.rows import Bench, Measured, Outcome, row
 from tests.fidelity.servers import PROBES, Server
-from tests.project import PRODUCTION, uv
+from tests.project import PRODUCTION
 
 pytestmark = pytest.mark.fidelity
-
-
-@pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory, install: Bake) -> Callable[[str], Path]:
-    """Return a function that installs a package beside a project, and returns where."""
-    folders: dict[str, Path] = {}
-    toolbox = install(interface="asgi", realtime="none", database="postgresql")
-
-    def packages(name: str) -> Path:
-        if name not in folders:
-            folder = tmp_path_factory.mktemp(name)
-            toolbox.must(uv(), "pip", "install", "--quiet", "--target", str(folder), name)
-            folders[name] = folder
-        return folders[name]
-
-    return packages
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +41,6 @@ def measured(
     request: pytest.FixtureRequest,
     install: Bake,
     many_connections: services.PostgreSQL,
-    packages: Callable[[str], Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Measured:
     """Every chosen row of a project, all measured together."""
@@ -81,7 +64,7 @@ def measured(
     project.must("python", "manage.py", "migrate", "--no-input", **variables)
     project.must("python", "manage.py", "collectstatic", "--no-input", **variables)
     folder = tmp_path_factory.mktemp("fidelity")
-    bench = Bench(project, variables, many_connections, folder, packages)
+    bench = Bench(project, variables, many_connections, folder)
     return asyncio.run(bench.measure_all(names))
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.combinations import Answers, name_of
 from tests.fidelity import client
 from tests.fidelity.servers import NAMES, STOCK, Server, described, started
-from tests.project import Project
+from tests.project import Project, uv
 from tests.services import PostgreSQL, redis
 
 ASGI: Answers = {"interface": "asgi", "realtime": "none", "database": "postgresql"}
@@ -154,7 +154,7 @@ class Bench:
     variables: dict[str, str]
     postgresql: PostgreSQL
     folder: Path
-    packages: Callable[[str], Path]
+    installing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def measure(self, name: str) -> dict[str, Outcome]:
         """Measure a row on all its servers at once; alone, on one after the other."""
@@ -176,7 +176,7 @@ class Bench:
         one = ROWS[name]
         variables = self.variables | one.variables
         if one.package:
-            folder = await asyncio.to_thread(self.packages, one.package)
+            folder = await self.installed(one.package)
             paths = [str(folder / one.first)] if one.first else []
             variables["PYTHONPATH"] = ":".join([*paths, str(folder), variables["PYTHONPATH"]])
         folder = self.folder / f"{name}-{kind.replace(' ', '-')}-{turn}"
@@ -187,6 +187,15 @@ class Bench:
             if one.serve:
                 await stack.enter_async_context(started(server))
             return await one.measure(server)
+
+    async def installed(self, package: str) -> Path:
+        """Install a package beside the project, once, and return where."""
+        folder = self.folder / package
+        async with self.installing:
+            if not folder.exists():
+                words = [uv(), "pip", "install", "--quiet", "--target", str(folder), package]
+                await asyncio.to_thread(self.project.must, *words)
+        return folder
 
     async def measure_all(self, names: list[str]) -> dict[str, Any]:
         """Measure rows, many at the same time; at last those that have to be alone."""
