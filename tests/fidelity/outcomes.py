@@ -12,9 +12,9 @@ from tests.fidelity.servers import Server
 
 async def answered(asked: Awaitable[list[Reply]], body: str = "") -> Outcome:
     """Return how many were answered with 200, and with `body` in the answer."""
-    begun = time.monotonic()
+    start = time.monotonic()
     replies = await asked
-    seconds = max(reply.at for reply in replies) - begun
+    seconds = max(reply.at for reply in replies) - start
     counts = {"answered": (count(replies), len(replies))}
     text = f"{told(replies)} in {seconds:.1f} s"
     if body:
@@ -26,10 +26,10 @@ async def answered(asked: Awaitable[list[Reply]], body: str = "") -> Outcome:
 
 async def pages_while(server: Server, holding: asyncio.Task[list[Reply]] | None = None) -> Outcome:
     """Return how many pages are answered, before what holds on is over."""
-    begun = time.monotonic()
+    start = time.monotonic()
     pages = await server.pages()
     good = 0 if holding and holding.done() else count(pages)
-    seconds = max(page.at for page in pages) - begun
+    seconds = max(page.at for page in pages) - start
     return Outcome(
         f"pages meanwhile: {told(pages)} in {seconds:.1f} s", {"pages": (good, len(pages))}
     )
@@ -50,6 +50,7 @@ async def begun(asked: Awaitable[list[Reply]], seconds: float = 1.5) -> asyncio.
 
 
 async def traced(server: Server) -> None:
+    """Ask for what a tracer has to see, at once, and give it the time to tell."""
     names = [f"/f/traced-{kind}/{name}/" for kind in ("view", "page") for name in
              ("1", "2", f"{kind}-fail")]  # fmt: skip
     await client.get_all(server.port, names)
