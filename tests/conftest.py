@@ -15,6 +15,7 @@ pytest.register_assert_rewrite("tests.containers", "tests.site")
 from tests import services
 from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
+from tests.fidelity import table
 from tests.project import PRODUCTION, Project
 from tests.site import prepare, probes_of
 
@@ -146,6 +147,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-tables", action="store_true", help="write the tables in docs/ anew, of results"
     )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    table.note(report)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # Parallel processes report to the first, which has no number.
+    if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
+        table.write()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -115,7 +115,11 @@ class PostgreSQL:
 
 @contextmanager
 def postgresql(
-    folder: Path, host: "Host | None" = None, user: str = "postgres", password: str = ""
+    folder: Path,
+    host: "Host | None" = None,
+    user: str = "postgres",
+    password: str = "",
+    connections: int = 200,
 ) -> Iterator[PostgreSQL]:
     """Run a PostgreSQL server that keeps its data in `folder`.
 
@@ -153,7 +157,7 @@ def postgresql(
     options = (
         f"-c listen_addresses={'*' if host else '127.0.0.1'} -c port={port} "
         f"-c unix_socket_directories={folder} -c fsync=off "
-        f"-c max_connections={100 if host else 200}"
+        f"-c max_connections={100 if host else connections}"
     )
     run(programs / "pg_ctl", "-w", "-D", data, "-l", folder / "log", "-o", options, "start")
     try:

@@ -7,6 +7,7 @@ import yaml
 
 from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
 from tests.compat import PACKAGES, read_table
+from tests.fidelity import table
 from tests.project import Project
 from tests.test_bake import expected_files
 from tests.test_compat import NOT_YET, ROWS
@@ -86,3 +87,11 @@ def test_table_of_packages_is_that_of_their_suite() -> None:
     assert head[2:-1] == [f"`{interface}`" for interface in CHOICES["interface"]]
     assert {row[0]: row[-1] for row in not_yet} == NOT_YET
     assert set(ROWS) == set(PACKAGES)
+
+
+def test_fidelity_table_has_every_row_and_none_is_worse() -> None:
+    """What is in it was measured: `uv run pytest -m fidelity --write-tables`."""
+    lines = table.read()
+
+    assert list(dict.fromkeys(line[0] for line in lines)) == table.cases()
+    assert [line for line in lines if line[-1] not in ("same", "better")] == []
