@@ -1,10 +1,11 @@
 """What one process hears of the rooms, and the sockets that it passes it on to.
 
 Each process joins the channel layer's group of a room once, however many sockets it has
-there, and encodes and looks up everything once. It never relies on the layer: messages name
-the one before them, so that a gap is noticed, and the database is asked every few seconds
-whether something was said that nobody told of. So nothing is lost when Redis is restarted
-or away, and what another process stores arrives without Redis as well, a little later.
+there, and encodes and looks up everything once. It never relies on the layer and believes
+nothing that comes through it: an event is a hint to look into the database, which is asked
+every few seconds as well whether something was said that nobody told of. So nothing is lost
+when Redis is restarted or away, nothing of another site on that Redis is shown, and what
+another process stores arrives without Redis as well, a little later.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from redis.exceptions import RedisError
 from {{ cookiecutter.project_slug }}.users.sessions import user_of
 
 from . import limits, posting, presence, sessions
-from .frames import SESSION_ENDED, FrameError, encode
+from .frames import SESSION_ENDED, FrameError, encode, encode_message
+from .models import Message
 from .sockets import CHUNK, Place, Socket
 
 logger = structlog.get_logger(__name__)
@@ -176,31 +178,46 @@ class Hub:
             self.looked_at = 0
 
     async def listen(self, channel: str) -> None:
-        """Pass on what comes through the layer."""
+        """Take what comes through the layer, whatever that is."""
         while True:
-            event = await self.layer.receive(channel)
             try:
-                await self.hear(event)
-            except Exception:
+                await self.hear(await self.layer.receive(channel))
+            except DatabaseError:
                 # look_around() finds it.
-                logger.exception("chat event not passed on", type=event["type"])
+                logger.exception("chat event not passed on")
+            except Exception as error:
+                # Also of what the layer could not decode.
+                logger.warning("chat event not understood", error=repr(error)[:200])
+                # If it fails at once, and again and again, others have their turn.
+                await asyncio.sleep(0)
 
-    async def hear(self, event: posting.Event) -> None:
-        """Pass on one event."""
-        local = self.rooms.get(event.get("room", ""))
-        match event["type"]:
-            case "chat.session":
-                mine = [s for s in self.sockets if s.user_id == event["user"]]
-                for socket in mine:
-                    if sessions.digest(socket.session_key) == event["ended"]:
-                        socket.close(SESSION_ENDED)
-                await self.check([socket for socket in mine if not socket.closing])
-            case "chat.people" if local:
-                local.changed = True
-            case "chat.message" if local and event["id"] > local.last:
-                if event["previous"] > local.last:
-                    await self.look_for_missed(event["room"], local)
-                self.pass_on(event["room"], local, event["id"], event["frame"])
+    async def hear(self, event: object) -> None:
+        """Look into the database where an event says so. Raises ValueError if it is none.
+
+        Others may have written it: nothing in it is shown and nothing counts as heard. What
+        is told of while this looks is mostly found by it, and not looked for again.
+        """
+        match event:
+            case {"type": "chat.message", "room": str(room), "id": int(newest)}:
+                local = self.rooms.get(room)
+                if local and newest > local.last:
+                    await self.look_for_missed(room, local)
+            case {"type": "chat.people", "room": str(room)}:
+                if local := self.rooms.get(room):
+                    local.changed = True
+            case {"type": "chat.session", "user": int(user_id)}:
+                await self.check([s for s in self.sockets if s.user_id == user_id])
+            case {"type": "chat.hello"}:
+                pass
+            case _:
+                raise ValueError(f"no event: {event!r}")
+
+    async def take(self, room: str, message: Message, previous: int) -> None:
+        """Pass on a message that this process has stored, after the one before it."""
+        if local := self.rooms.get(room):
+            if previous > local.last:
+                await self.look_for_missed(room, local)
+            self.pass_on(room, local, message.pk, encode_message(message, room))
 
     def pass_on(self, room: str, local: LocalRoom, message_id: int, frame: str) -> None:
         """Offer a message to the sockets of a room."""
