@@ -39,7 +39,6 @@ class Listener:
     def __init__(self) -> None:
         self.last = 0
         self.news = asyncio.Event()
-        self.news.set()
 
 
 class Hub:
