@@ -196,13 +196,16 @@ class StreamHouse(House):
 
     def subscribers(self) -> int:
         """Return how many connections listen for hints."""
-        name = f"{self.project.slug}.notifications"
-        out = subprocess.run(
-            ["redis-cli", "-p", str(self.redis_port), "pubsub", "numsub", name],
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
-        return int(out.split()[-1]) if out else 0
+
+        def pubsub(*words: str) -> list[str]:
+            return subprocess.run(
+                ["redis-cli", "-p", str(self.redis_port), "pubsub", *words],
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout.split()
+
+        names = pubsub("channels", f"{self.project.slug}-*.notifications")
+        return sum(int(pubsub("numsub", name)[-1]) for name in names)
 
     def asgi_workers(self) -> list[int]:
         return [

@@ -45,4 +45,4 @@ class Chat(ChatConsumer):
 
 
 # Nobody has a session that could end.
-hub.user_of = lambda key: Chat.somebody()
+hub.users_of = lambda keys: [Chat.somebody()] * len(keys)

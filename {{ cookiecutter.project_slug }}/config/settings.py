@@ -5,6 +5,9 @@ What differs from machine to machine is read in config/environment.py.
 https://docs.djangoproject.com/en/6.1/ref/settings/
 """
 
+{% if cookiecutter.__live %}
+from hashlib import sha256
+{% endif %}
 from pathlib import Path
 from typing import Any
 
@@ -179,11 +182,22 @@ DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
 {% endif %}
 {% if cookiecutter.__live %}
 
+# Every name that this site uses in Redis begins with this: the site and its database, the
+# same in all of its processes. Publish and subscribe of Redis know no database numbers, so
+# another site on the same Redis, or this one's staging, would hear what is told here.
+database = [DATABASES["default"].get(key, "") for key in ("ENGINE", "HOST", "PORT", "NAME")]
+if database[0] == "django.db.backends.sqlite3":
+    # A relative path names another file in another folder.
+    database[-1] = str(Path(database[-1]).resolve())
+database_digest = sha256(repr(database).encode()).hexdigest()[:16]
+REDIS_PREFIX = f"{{ cookiecutter.project_slug }}-{database_digest}"
+
 if environment.REDIS_URL:
     CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": environment.REDIS_URL,
+            "KEY_PREFIX": REDIS_PREFIX,
             # Seconds: a Redis that does not answer must not hold up every page.
             "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
         }
@@ -195,6 +209,7 @@ if environment.REDIS_URL:
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
             "CONFIG": {
+                "prefix": REDIS_PREFIX,
                 # Seconds between looks whether a silent connection still is one.
                 "hosts": [{"address": environment.REDIS_URL, "health_check_interval": 15}],
             },

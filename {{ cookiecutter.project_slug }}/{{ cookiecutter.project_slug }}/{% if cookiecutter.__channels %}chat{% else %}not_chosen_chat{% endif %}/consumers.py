@@ -140,14 +140,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
             case "message":
                 if frame.room not in socket.places:
                     raise FrameError("Enter a room before you speak in it.")
-                message, event = await database_sync_to_async(posting.store)(
+                message, previous = await database_sync_to_async(posting.store)(
                     frame.room, self.user, frame.text, frame.key, limited=True
                 )
-                if event:
+                if previous is not None:
                     # Here it needs no channel layer.
-                    await self.hub.hear(event)
+                    await self.hub.take(frame.room, message, previous)
                 await self.reply("stored", key=frame.key, id=message.pk)
-                if event:
+                if previous is not None:
+                    event = posting.event_of(frame.room, message)
                     await posting.tell(posting.group_of(frame.room), event)
             case "enter":
                 if not limits.may_enter(self.user, frame.room):

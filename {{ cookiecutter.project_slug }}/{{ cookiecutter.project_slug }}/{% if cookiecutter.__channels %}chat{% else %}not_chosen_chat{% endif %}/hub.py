@@ -1,14 +1,16 @@
 """What one process hears of the rooms, and the sockets that it passes it on to.
 
 Each process joins the channel layer's group of a room once, however many sockets it has
-there, and encodes and looks up everything once. It never relies on the layer: messages name
-the one before them, so that a gap is noticed, and the database is asked every few seconds
-whether something was said that nobody told of. So nothing is lost when Redis is restarted
-or away, and what another process stores arrives without Redis as well, a little later.
+there, and encodes and looks up everything once. It never relies on the layer and believes
+nothing that comes through it: an event is a hint to look into the database, which is asked
+every few seconds as well whether something was said that nobody told of. So nothing is lost
+when Redis is restarted or away, nothing of another site on that Redis is shown, and what
+another process stores arrives without Redis as well, a little later.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -18,10 +20,12 @@ from channels.layers import get_channel_layer
 from django.db import DatabaseError
 from redis.exceptions import RedisError
 
-from {{ cookiecutter.project_slug }}.users.sessions import user_of
+from {{ cookiecutter.project_slug }}.users.batches import Batch
+from {{ cookiecutter.project_slug }}.users.sessions import users_of
 
 from . import limits, posting, presence, sessions
-from .frames import SESSION_ENDED, FrameError, encode
+from .frames import SESSION_ENDED, FrameError, encode, encode_message
+from .models import Message
 from .sockets import CHUNK, Place, Socket
 
 logger = structlog.get_logger(__name__)
@@ -43,7 +47,8 @@ class LocalRoom:
         self.sockets: set[Socket] = set()
         self.last = last
         self.joined_at: float | None = None
-        # The list of people may have changed; others have to be told of it.
+        # The newest list of people here. It may have changed; others have to be told of it.
+        self.people = ""
         self.changed = self.changed_here = True
 
 
@@ -60,6 +65,10 @@ class Hub:
         self.looked_at = self.renewed_at = self.loop.time()
         self.joined_at: float | None = None
         self.resting_until = 0.0
+        # Browsers come and go together: when a server restarts, or a network.
+        self.arrivals, self.entries, self.ends = Batch(arrive), Batch(enter), Batch(end)
+        # There is something to do before the next TICK.
+        self.soon = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         # Apart: a layer that hangs must not keep anybody from looking into the database.
         self.begin(self.again_and_again(self.look_around))
@@ -71,9 +80,12 @@ class Hub:
         self.tasks.add(self.loop.create_task(work, context=Context()))
 
     async def again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work every TICK, whatever became of it the last time."""
+        """Do some work every TICK, or sooner, whatever became of it the last time."""
         while True:
-            await asyncio.sleep(TICK)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self.soon.wait()
+            self.soon.clear()
             try:
                 await work()
             except Exception:
@@ -86,31 +98,37 @@ class Hub:
         too many."""
         self.sockets.add(socket)
         seat = (room, socket.user_id, socket.name)
-        if not await database_sync_to_async(presence.arrive)(seat):
+        begin = await self.arrivals((seat, after))
+        if begin is None:
             raise FrameError(
                 f"You can have {limits.SOCKETS_PER_USER} chats open at once: close one.",
                 "sockets per user",
             )
-        self.place(socket, room, *await database_sync_to_async(start_in)(room, after))
+        self.place(socket, room, *begin)
 
     async def enter(self, socket: Socket, room: str, after: int | None) -> None:
         """Let a socket hear a room, from the message after `after` or its HISTORY on."""
         seat = (room, socket.user_id, socket.name)
-        await database_sync_to_async(presence.renew)([seat])
-        self.place(socket, room, *await database_sync_to_async(start_in)(room, after))
+        self.place(socket, room, *await self.entries((seat, after)))
 
     def place(self, socket: Socket, room: str, start: int, last: int) -> None:
         """Put a socket into a room here."""
         local = self.rooms.setdefault(room, LocalRoom(last))
-        socket.places[room] = Place(start)
+        # Who has missed nothing needs no query; whatever comes now is offered.
+        socket.places[room] = Place(start, behind=start < max(last, local.last))
         local.sockets.add(socket)
         local.changed = local.changed_here = True
+        if local.people:
+            # Until the next list, in which this one is too.
+            socket.offer_people(room, local.people)
+        else:
+            self.soon.set()
         socket.wake.set()
 
     async def leave(self, socket: Socket, room: str) -> None:
         """Let a socket hear a room no more."""
         self.forget(socket, room)
-        await database_sync_to_async(presence.leave)(socket.name, room)
+        await database_sync_to_async(presence.leave)([socket.name], room)
 
     async def remove(self, socket: Socket) -> None:
         """Let go of a socket that was closed."""
@@ -118,7 +136,7 @@ class Hub:
             self.forget(socket, room)
         self.sockets.discard(socket)
         try:
-            await database_sync_to_async(presence.leave)(socket.name)
+            await self.ends(socket.name)
         except DatabaseError:
             # Its row will not be renewed.
             logger.exception("chat presence not deleted")
@@ -129,6 +147,8 @@ class Hub:
         local = self.rooms[room]
         local.sockets.discard(socket)
         local.changed = local.changed_here = True
+        if not local.sockets:
+            local.people = ""
 
     # What the layer says, and is told
 
@@ -176,31 +196,46 @@ class Hub:
             self.looked_at = 0
 
     async def listen(self, channel: str) -> None:
-        """Pass on what comes through the layer."""
+        """Take what comes through the layer, whatever that is."""
         while True:
-            event = await self.layer.receive(channel)
             try:
-                await self.hear(event)
-            except Exception:
+                await self.hear(await self.layer.receive(channel))
+            except DatabaseError:
                 # look_around() finds it.
-                logger.exception("chat event not passed on", type=event["type"])
+                logger.exception("chat event not passed on")
+            except Exception as error:
+                # Also of what the layer could not decode.
+                logger.warning("chat event not understood", error=repr(error)[:200])
+                # If it fails at once, and again and again, others have their turn.
+                await asyncio.sleep(0)
 
-    async def hear(self, event: posting.Event) -> None:
-        """Pass on one event."""
-        local = self.rooms.get(event.get("room", ""))
-        match event["type"]:
-            case "chat.session":
-                mine = [s for s in self.sockets if s.user_id == event["user"]]
-                for socket in mine:
-                    if sessions.digest(socket.session_key) == event["ended"]:
-                        socket.close(SESSION_ENDED)
-                await self.check([socket for socket in mine if not socket.closing])
-            case "chat.people" if local:
-                local.changed = True
-            case "chat.message" if local and event["id"] > local.last:
-                if event["previous"] > local.last:
-                    await self.look_for_missed(event["room"], local)
-                self.pass_on(event["room"], local, event["id"], event["frame"])
+    async def hear(self, event: object) -> None:
+        """Look into the database where an event says so. Raises ValueError if it is none.
+
+        Others may have written it: nothing in it is shown and nothing counts as heard. What
+        is told of while this looks is mostly found by it, and not looked for again.
+        """
+        match event:
+            case {"type": "chat.message", "room": str(room), "id": int(newest)}:
+                local = self.rooms.get(room)
+                if local and newest > local.last:
+                    await self.look_for_missed(room, local)
+            case {"type": "chat.people", "room": str(room)}:
+                if local := self.rooms.get(room):
+                    local.changed = True
+            case {"type": "chat.session", "user": int(user_id)}:
+                await self.check([s for s in self.sockets if s.user_id == user_id])
+            case {"type": "chat.hello"}:
+                pass
+            case _:
+                raise ValueError(f"no event: {event!r}")
+
+    async def take(self, room: str, message: Message, previous: int) -> None:
+        """Pass on a message that this process has stored, after the one before it."""
+        if local := self.rooms.get(room):
+            if previous > local.last:
+                await self.look_for_missed(room, local)
+            self.pass_on(room, local, message.pk, encode_message(message, room))
 
     def pass_on(self, room: str, local: LocalRoom, message_id: int, frame: str) -> None:
         """Offer a message to the sockets of a room."""
@@ -249,26 +284,60 @@ class Hub:
     async def show_people(self, room: str, local: LocalRoom) -> None:
         """Offer the list of who is in a room."""
         names, count = await database_sync_to_async(presence.people)(room)
-        frame = encode("people", room=room, names=names, count=count)
+        local.people = encode("people", room=room, names=names, count=count)
         for socket in local.sockets:
-            socket.offer_people(room, frame)
+            socket.offer_people(room, local.people)
 
     async def check(self, sockets: list[Socket]) -> None:
         """Close those sockets whose session has ended."""
-        for key in {socket.session_key for socket in sockets}:
-            user = await database_sync_to_async(user_of)(key)
-            for socket in sockets:
-                if socket.session_key == key:
-                    socket.checked_at = self.loop.time()
-                    if user is None or socket.user_id != user.pk:
-                        socket.close(SESSION_ENDED)
+        if not sockets:
+            return
+        keys = [socket.session_key for socket in sockets]
+        users = await database_sync_to_async(users_of)(keys)
+        for socket, user in zip(sockets, users, strict=True):
+            socket.checked_at = self.loop.time()
+            if user is None or socket.user_id != user.pk:
+                socket.close(SESSION_ENDED)
 
 
-def start_in(room: str, after: int | None) -> tuple[int, int]:
-    """Return the message after which a socket hears a room, and the room's newest one."""
-    last = posting.newest([room]).get(room, 0)
-    start = posting.start_of_history(room) if after is None else min(after, last)
-    return start, last
+# A socket in a room, and the last message of it that its browser has, if it has one.
+type Entry = tuple[presence.Seat, int | None]
+
+
+def arrive(entries: list[Entry]) -> list[tuple[int, int] | None]:
+    """Write that new sockets are in their rooms; return where they begin to hear, None for
+    those whose user has too many."""
+    admitted = presence.arrive([seat for seat, _ in entries])
+    return [
+        begin if enters else None
+        for begin, enters in zip(begin_in(entries), admitted, strict=True)
+    ]
+
+
+def enter(entries: list[Entry]) -> list[tuple[int, int]]:
+    """Write that sockets are in other rooms as well; return where they begin to hear."""
+    presence.renew(seat for seat, _ in entries)
+    return begin_in(entries)
+
+
+def end(names: list[str]) -> list[None]:
+    """Write that sockets are gone."""
+    presence.leave(names)
+    return [None] * len(names)
+
+
+def begin_in(entries: list[Entry]) -> list[tuple[int, int]]:
+    """Return the message after which each socket hears its room, and the room's newest."""
+    newest = posting.newest({room for (room, _, _), _ in entries})
+    history = {
+        room: posting.start_of_history(room)
+        for room in {room for (room, _, _), after in entries if after is None}
+    }
+    found = []
+    for (room, _, _), after in entries:
+        last = newest.get(room, 0)
+        found.append((history[room] if after is None else min(after, last), last))
+    return found
 
 
 current: Hub | None = None

@@ -1,7 +1,8 @@
 """Storing messages, and telling everybody of them.
 
 The database is what counts. What is sent through the channel layer only says that there is
-something new: a layer forgets, and each process looks for itself as well (hub.py).
+something new: a layer forgets, others may write to it, and each process looks for itself
+(hub.py).
 """
 
 import asyncio
@@ -54,16 +55,17 @@ def publish(room: str, author: User, text: str) -> Message:
         text = clean_text(text)
     except FrameError as error:
         raise ValueError(str(error)) from None
-    message, event = store(room, author, text, secrets.token_hex(16))
-    if event:
-        tell_on_commit(group_of(room), event)
+    message, previous = store(room, author, text, secrets.token_hex(16))
+    if previous is not None:
+        tell_on_commit(group_of(room), event_of(room, message))
     return message
 
 
 def store(
     room_name: str, author: User, text: str, key: str, *, limited: bool = False
-) -> tuple[Message, Event | None]:
-    """Store a message; return it and the event that tells of it, None if it was there.
+) -> tuple[Message, int | None]:
+    """Store a message; return it and the id of the one before it in its room, which is 0 if
+    there is none, and None if this message was there already.
 
     Raises FrameError if it is `limited` and its author has said too much this second, and
     DatabaseError if somebody else holds the room for long.
@@ -88,13 +90,12 @@ def store(
         if known := sent_before(author, key):
             return known, None
         raise
-    return message, {
-        "type": "chat.message",
-        "room": room_name,
-        "id": message.pk,
-        "previous": previous,
-        "frame": encode_message(message, room_name),
-    }
+    return message, previous
+
+
+def event_of(room: str, message: Message) -> Event:
+    """Return the event that tells of a message: a hint where to look, and nothing else."""
+    return {"type": "chat.message", "room": room, "id": message.pk}
 
 
 def sent_before(author: User, key: str) -> Message | None:

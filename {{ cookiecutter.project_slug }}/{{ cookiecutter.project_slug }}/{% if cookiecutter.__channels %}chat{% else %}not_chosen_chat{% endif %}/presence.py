@@ -3,6 +3,7 @@
 A process that dies leaves its rows behind. They count for LASTS seconds only.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -31,6 +32,13 @@ def here() -> QuerySet[Presence]:
 
 def renew(seats: Iterable[Seat]) -> None:
     """Write that these sockets are in these rooms, and remove what counts no more."""
+    write(seats)
+    long_ago = timezone.now() - timedelta(seconds=2 * LASTS)
+    Presence.objects.filter(seen_at__lt=long_ago).delete()
+
+
+def write(seats: Iterable[Seat]) -> None:
+    """Write that these sockets are in these rooms now."""
     now = timezone.now()
     Presence.objects.bulk_create(
         [
@@ -41,27 +49,32 @@ def renew(seats: Iterable[Seat]) -> None:
         unique_fields=["room", "socket"],
         update_fields=["seen_at"],
     )
-    Presence.objects.filter(seen_at__lt=now - timedelta(seconds=2 * LASTS)).delete()
 
 
-def arrive(seat: Seat) -> bool:
-    """Write that a new socket is in its room, unless its user has too many; return whether.
+def arrive(seats: list[Seat]) -> list[bool]:
+    """Write that new sockets are in their rooms, but for those whose user has too many;
+    return for each whether it is.
 
     Those of one user arrive one after the other, whichever process they come to.
     """
-    _, user_id, socket = seat
+    user_ids = {user_id for _, user_id, _ in seats}
     with transaction.atomic():
-        list(User.objects.select_for_update(no_key=True).filter(pk=user_id).values("pk"))
-        others = here().filter(user_id=user_id).exclude(socket=socket)
-        if others.values("socket").distinct().count() >= limits.SOCKETS_PER_USER:
-            return False
-        renew([seat])
-        return True
+        users = User.objects.select_for_update(no_key=True).filter(pk__in=user_ids)
+        # In this order, or two processes wait for each other.
+        list(users.order_by("pk").values("pk"))
+        rows = here().filter(user__in=user_ids).order_by().values_list("user")
+        sockets = Counter(dict(rows.annotate(Count("socket", distinct=True))))
+        admitted = []
+        for _, user_id, _ in seats:
+            sockets[user_id] += 1
+            admitted.append(sockets[user_id] <= limits.SOCKETS_PER_USER)
+        write(seat for seat, enters in zip(seats, admitted, strict=True) if enters)
+    return admitted
 
 
-def leave(socket: str, room: str | None = None) -> None:
-    """Write that a socket has left a room, or all of them."""
-    rows = Presence.objects.filter(socket=socket)
+def leave(sockets: Iterable[str], room: str | None = None) -> None:
+    """Write that sockets have left a room, or all of them."""
+    rows = Presence.objects.filter(socket__in=sockets)
     (rows.filter(room=room) if room else rows).delete()
 
 

@@ -4,7 +4,6 @@ the next look that the hub has at it.
 https://docs.djangoproject.com/en/6.1/topics/auth/default/#session-invalidation-on-password-change
 """
 
-import hashlib
 from typing import Any
 
 from django.contrib.auth.signals import user_logged_out
@@ -19,21 +18,17 @@ from . import posting
 GROUP = "chat.sessions"
 
 
-def digest(session_key: str | None) -> str:
-    """Return what tells sessions apart where their keys should not be seen."""
-    return hashlib.sha256((session_key or "").encode()).hexdigest()
-
-
-def look_at(user_id: int, ended: str = "") -> None:
-    """Let all processes look at the sessions of a user's sockets, after the commit; `ended`
-    is the digest of one that has ended for certain."""
-    posting.tell_on_commit(GROUP, {"type": "chat.session", "user": user_id, "ended": ended})
+def look_at(user_id: int) -> None:
+    """Let all processes look at the sessions of a user's sockets, after the commit."""
+    posting.tell_on_commit(GROUP, {"type": "chat.session", "user": user_id})
 
 
 def logged_out(sender: Any, request: HttpRequest, user: User | None, **kwargs: Any) -> None:
-    """End the sockets of one session. Django deletes it after it has told of it."""
+    """End the sockets of one session. Django deletes it after it has told of it; whoever
+    looks at it then might come too early."""
     if user:
-        look_at(user.pk, digest(request.session.session_key))
+        request.session.delete()
+        look_at(user.pk)
 
 
 def saved(

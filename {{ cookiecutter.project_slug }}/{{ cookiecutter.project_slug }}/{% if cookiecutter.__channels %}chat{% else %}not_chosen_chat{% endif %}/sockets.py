@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
-from channels.db import database_sync_to_async
 from django.db import DatabaseError
+
+from {{ cookiecutter.project_slug }}.users.batches import Batch
 
 from . import limits, posting
 
@@ -20,12 +21,12 @@ CHUNK = 100
 class Place:
     """A socket's place in a room, from its entering to its leaving."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int, behind: bool) -> None:
         # The newest message that is on its way to the browser, or there.
         self.last = last
         # Whether messages after `last` have to be read from the database first, and whether
         # another one came since that was begun.
-        self.behind = self.again = True
+        self.behind = self.again = behind
         # The newest list of people, until it is sent; and the one that was sent.
         self.people = ""
         self.people_sent = ""
@@ -112,7 +113,7 @@ class Socket:
         """Send the next messages that the browser has not got, from the database."""
         place.again = False
         try:
-            frames = await database_sync_to_async(posting.missed)(room, place.last, CHUNK)
+            frames = await read_missed((room, place.last))
         except DatabaseError:
             logger.exception("chat messages not read", room=room)
             await asyncio.sleep(1)
@@ -128,3 +129,12 @@ class Socket:
             self.wake.set()
         else:
             place.behind = False
+
+
+def read_chunks(places: list[tuple[str, int]]) -> list[list[tuple[int, str]]]:
+    """Return the next messages after each of these. Many have missed the same ones."""
+    found = {place: posting.missed(*place, CHUNK) for place in set(places)}
+    return [found[place] for place in places]
+
+
+read_missed = Batch(read_chunks)

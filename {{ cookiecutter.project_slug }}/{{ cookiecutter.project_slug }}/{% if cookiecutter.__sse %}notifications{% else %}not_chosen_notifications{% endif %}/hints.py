@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from functools import cache
 
 import structlog
+from django.conf import settings
 from redis import Redis
 from redis import asyncio as aioredis
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -21,8 +22,7 @@ from config import environment
 
 logger = structlog.get_logger(__name__)
 
-# Redis has it in common for all of its databases: it may carry hints of another site.
-CHANNEL = "{{ cookiecutter.project_slug }}.notifications"
+CHANNEL = f"{settings.REDIS_PREFIX}.notifications"
 # Seconds for which nobody here asks a Redis that failed.
 REST = 5
 resting_until = 0.0
@@ -54,7 +54,7 @@ def publish(user_id: int, newest: int) -> None:
 async def subscribe() -> AsyncGenerator[tuple[int, int] | None]:
     """Yield None once this process is subscribed, then each hint: user id and newest id.
 
-    Raises RedisError or OSError when the connection ends, ValueError for what is no hint.
+    Raises RedisError or OSError when the connection ends. What is no hint is passed over.
     """
     client = aioredis.Redis.from_url(
         environment.REDIS_URL,
@@ -68,6 +68,17 @@ async def subscribe() -> AsyncGenerator[tuple[int, int] | None]:
         async for message in pubsub.listen():
             if message["type"] == "subscribe":
                 yield None
-            elif message["type"] == "message":
-                user_id, newest = json.loads(message["data"])
-                yield user_id, newest
+            elif message["type"] == "message" and (hint := parse(message["data"])):
+                yield hint
+
+
+def parse(data: bytes) -> tuple[int, int] | None:
+    """Return the user id and the newest id of a hint, None for what is no hint."""
+    try:
+        match json.loads(data):
+            case [int(user_id), int(newest)]:
+                return user_id, newest
+    except (ValueError, RecursionError):
+        pass
+    logger.warning("hint not understood", data=repr(data[:100]))
+    return None

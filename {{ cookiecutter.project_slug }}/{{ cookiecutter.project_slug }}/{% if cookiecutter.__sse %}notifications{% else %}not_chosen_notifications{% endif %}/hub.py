@@ -40,7 +40,6 @@ class Listener:
     def __init__(self) -> None:
         self.last = 0
         self.news = asyncio.Event()
-        self.news.set()
 
 
 class Hub:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import structlog
-from asgiref.sync import sync_to_async
 from django.db import Error
-from django.db.models import Max
 
-from {{ cookiecutter.project_slug }}.users.sessions import user_of
+from config.threads import release_thread
+from {{ cookiecutter.project_slug }}.users.batches import Batch
+from {{ cookiecutter.project_slug }}.users.sessions import find_user
 
 from . import hub
 from .models import Notification
@@ -37,6 +37,8 @@ async def stream(
     It ends when the session does, when this process stops, and when the database fails. A
     browser then opens another, with the id of the last event that it had.
     """
+    # What it calls from here on needs no thread of its own.
+    release_thread()
     here = hub.here()
     # First counted in, then reading: what is sent in between wakes it.
     with here.listening(user_id) as listener:
@@ -44,6 +46,9 @@ async def stream(
             newest = await newest_id(user_id)
             # An id from before the database was restored may be one that is still to come.
             listener.last = newest if after is None else min(after, newest)
+            # Who has missed nothing needs no query; whatever came meanwhile is a hint.
+            if listener.last < newest:
+                listener.news.set()
             # Browsers do not all come back at once. The id is that of no event: a browser
             # that has had none says it when it comes back.
             retry = random.randrange(1000, 3000)  # noqa: S311
@@ -70,11 +75,19 @@ async def stream(
             logger.error("stream ended", error=repr(error))
 
 
+def newest_of(users: list[int]) -> list[int]:
+    """Return the id of each user's newest notification, 0 where there is none."""
+    found = dict(hub.newest_ids(users))
+    return [found.get(user, 0) for user in users]
+
+
+# Browsers come together, when a server restarts.
+find_newest = Batch(newest_of)
+
+
 async def newest_id(user_id: int) -> int:
     """Return the id of a user's newest notification, 0 if there is none."""
-    own = Notification.objects.filter(user=user_id)
-    newest: int | None = (await own.aaggregate(newest=Max("pk")))["newest"]
-    return newest or 0
+    return await find_newest(user_id)
 
 
 async def read(user_id: int, after: int) -> list[Notification]:
@@ -85,5 +98,5 @@ async def read(user_id: int, after: int) -> list[Notification]:
 
 async def is_open(session_key: str | None, user_id: int) -> bool:
     """Return whether a session is still that of a user who may log in."""
-    user = await sync_to_async(user_of)(session_key)
+    user = await find_user(session_key)
     return user is not None and user.pk == user_id
