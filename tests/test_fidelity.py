@@ -164,7 +164,7 @@ async def test_error_pages_wait_for_no_thread_of_the_views(server: Server) -> Ou
     )
 
 
-@row("40 views that raise, and 60 clients that leave; then 60 requests", both=("asgi", "wsgi"))
+@row("40 views that raise, and clients that leave; then 60 requests", both=("asgi", "wsgi"))
 async def test_who_raises_or_leaves_takes_nothing_along(server: Server) -> Outcome:
     raised = await client.get_all(server.port, ["/f/fail/", "/f/fail-page/"] * 20)
     leavers = ["/f/query-wait-query/?seconds=3", "/f/hold-transaction/?seconds=1", "/f/stream/"]
