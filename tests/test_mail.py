@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -77,13 +77,12 @@ def recorded(server: Server) -> Iterator[int]:
                 back.join()
 
     def pump(source: socket.socket, target: socket.socket, copy: bytearray) -> None:
-        try:
+        with suppress(OSError):  # one side is gone
             while data := source.recv(65536):
                 copy += data
                 target.sendall(data)
+        with suppress(OSError):
             target.shutdown(socket.SHUT_WR)
-        except OSError:  # one side is gone
-            pass
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection) as relay:
         thread = threading.Thread(target=relay.serve_forever)
