@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.combinations import TEMPLATE
+from tests.combinations import CHOICES, TEMPLATE
 from tests.project import Project, uv
 
 HERE = Path(__file__).parent
@@ -120,20 +120,47 @@ def versions(project: Project) -> dict[str, str]:
     return found
 
 
-def write_table(rows: list[list[str]], not_yet: list[list[str]]) -> None:
-    """Put the rows of what works, and of what does not yet, into docs/compat.md."""
+def write_table(
+    rows: dict[str, str],
+    not_yet: dict[str, str],
+    versions: dict[str, str],
+    tried: set[tuple[str, bool]],
+    passed: set[tuple[str, str, bool]],
+) -> None:
+    """Put what works, and what does not yet, into docs/compat.md.
+
+    `rows` and `not_yet` say what is done with a package. The cells of an interface that was not
+    tried, with DEBUG and without, stay as they are.
+    """
+    before = {row[0]: row for row in read_table() if len(row) == 6}
+
+    def cell(place: int, package: str, interface: str) -> str:
+        if {(interface, False), (interface, True)} <= tried:
+            both = {(package, interface, False), (package, interface, True)}
+            return "yes" if both <= passed else "no"
+        return before[package][place] if package in before else "no"
+
     heads = (
-        ["package", "version", "`wsgi`", "`asgi`", "`both`", "what is done"],
+        ["package", "version", *(f"`{name}`" for name in CHOICES["interface"]), "what is done"],
         ["package", "version", "not yet for Django 6.1"],
     )
-    tables = [
-        "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *lines])
-        for head, lines in zip(heads, (rows, not_yet), strict=True)
+    works = [
+        [
+            package,
+            versions[package],
+            *(cell(place, package, name) for place, name in enumerate(CHOICES["interface"], 2)),
+            done,
+        ]
+        for package, done in rows.items()
     ]
+    lacks = [[package, versions[package], what] for package, what in not_yet.items()]
+    made = "\n".join(
+        "".join(f"| {' | '.join(row)} |\n" for row in [head, ["---"] * len(head), *lines])
+        for head, lines in zip(heads, (works, lacks), strict=True)
+    )
     text = TABLE.read_text(encoding="utf-8")
-    before, after = text.partition(MARKS[0])[0], text.partition(MARKS[1])[2]
-    made = MARKS[0] + "\n".join(tables) + MARKS[1]
-    TABLE.write_text(before + made + after, encoding="utf-8")
+    start, end = text.partition(MARKS[0])[0], text.partition(MARKS[1])[2]
+    TABLE.write_text(start + MARKS[0] + made + MARKS[1] + end, encoding="utf-8")
 
 
 def read_table() -> list[list[str]]:
