@@ -321,3 +321,14 @@ def test_no_path_of_the_template_is_too_deep_for_windows() -> None:
 
 def test_licence_and_changelog_are_there() -> None:
     assert "MIT License" in Path(TEMPLATE / "LICENSE").read_text()
+
+
+def test_mutants_that_are_known_are_of_lines_that_exist(bake: Bake) -> None:
+    entries = tomllib.loads((TEMPLATE / "tests" / "mutants.toml").read_text())["mutant"]
+    projects = [bake(interface="both", realtime=name) for name in CHOICES["realtime"]]
+
+    for entry in entries:
+        assert entry["why"]
+        assert any(
+            entry["was"] in " ".join(project.read(entry["file"]).split()) for project in projects
+        ), entry

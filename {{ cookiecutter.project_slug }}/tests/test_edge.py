@@ -36,8 +36,8 @@ FORWARDED = [
 
 @pytest.fixture
 def lines(monkeypatch: Any) -> Iterator[list[Any]]:
-    """What is logged, in a world in which everything takes a quarter of a second."""
-    monkeypatch.setattr(time, "perf_counter", itertools.count(100, 0.25).__next__)
+    """What is logged, in a world in which everything takes 250.16 milliseconds."""
+    monkeypatch.setattr(time, "perf_counter", itertools.count(100, 0.25016).__next__)
     with structlog.testing.capture_logs() as lines:
         yield lines
 
@@ -147,7 +147,7 @@ def ask(
             lines.append("closed")
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        lines.append(structlog.contextvars.get_contextvars())
+        lines.append(structlog.contextvars.get_contextvars() | {"environ": environ})
         start_response(status, [])
         return Body([b"body"])
 
@@ -161,27 +161,29 @@ def ask(
 def test_wsgi_request_has_an_access_line(lines: list[Any]) -> None:
     structlog.contextvars.bind_contextvars(left="by another request")
 
-    ask(
+    sent, _ = ask(
         lines,
         "302 Found",
-        REMOTE_ADDR="192.0.2.1",
+        REMOTE_ADDR=PROXY,
         HTTP_HOST="shop.example",
         PATH_INFO="/buy/",
         REQUEST_METHOD="POST",
     )
 
     (bound, line) = lines
-    assert list(bound) == ["request_id"]
+    assert list(bound) == ["request_id", "environ"]
     assert len(bound["request_id"]) == 32
+    assert bound["environ"]["HTTP_X_REQUEST_ID"] == bound["request_id"]
+    assert sent == ["302 Found", ("X-Request-ID", bound["request_id"])]
     assert line == {
         "log_level": "info",
         "event": "request",
-        "client": "192.0.2.1",
+        "client": PROXY,
         "host": "shop.example",
         "path": "/buy/",
         "method": "POST",
         "status": 302,
-        "milliseconds": 250.0,
+        "milliseconds": 250.2,
     }
 
 
@@ -189,6 +191,15 @@ def test_wsgi_probe_has_no_access_line(lines: list[Any]) -> None:
     ask(lines, PATH_INFO="/health/live")
 
     assert len(lines) == 1  # of the application
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_wsgi_scheme_is_that_of_the_connection_without_a_proxy(scheme: str) -> None:
+    lines: list[Any] = []
+
+    ask(lines, **{"REMOTE_ADDR": STRANGER, "wsgi.url_scheme": scheme})
+
+    assert lines[0]["environ"]["wsgi.url_scheme"] == scheme
 
 
 def test_wsgi_request_without_a_host_or_a_peer_is_answered(lines: list[Any]) -> None:
@@ -319,7 +330,7 @@ def test_asgi_request_has_an_access_line(lines: list[Any]) -> None:
             "path": "/buy/",
             "method": "POST",
             "status": 302,
-            "milliseconds": 250.0,
+            "milliseconds": 250.2,
         }
     ]
 
