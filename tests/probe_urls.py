@@ -87,6 +87,18 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(users(), content_type="text/plain")
 
 
+async def plain_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Know who is there, say hello, and that is all."""
+    user = await request.auser()
+    assert user.is_authenticated
+
+    async def hello() -> AsyncIterator[str]:
+        yield "hello"
+        await asyncio.sleep(600)
+
+    return StreamingHttpResponse(hello(), content_type="text/event-stream")
+
+
 urlpatterns = [
     path("probe/slow/", slow),
     path("probe/facts/", request_facts),
@@ -98,5 +110,6 @@ urlpatterns = [
     path("async/query/", async_query),
     path("async/failure/", async_failure),
     path("async/stream/", stream),
+    path("async/plain/", plain_stream),
     path("", include("config.urls")),
 ]
