@@ -115,6 +115,18 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(users(), content_type="text/plain")
 
 
+async def plain_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Know who is there, say hello, and that is all."""
+    user = await request.auser()
+    assert user.is_authenticated
+
+    async def hello() -> AsyncIterator[str]:
+        yield "hello"
+        await asyncio.sleep(600)
+
+    return StreamingHttpResponse(hello(), content_type="text/event-stream")
+
+
 urlpatterns = [
     path("probe/slow/", slow),
     path("probe/wait/<int:seconds>/", wait),
@@ -130,5 +142,6 @@ urlpatterns = [
     path("async/form/", async_form),
     path("async/failure/", async_failure),
     path("async/stream/", stream),
+    path("async/plain/", plain_stream),
     path("", include("config.urls")),
 ]

@@ -65,7 +65,7 @@ def expected_files(project: Project) -> set[str]:
     if both or channels:
         files |= {f"{pages}/static/pages/home.js"}
     if not project.is_(realtime="none"):
-        files |= {f"{users}/sessions.py"}
+        files |= {f"{users}/batches.py", f"{users}/sessions.py"}
     if channels:
         files |= {
             "config/routing.py", "config/websocket.py", "tests/test_chat.py",

@@ -67,25 +67,27 @@ class Hub:
         self.resting_until = 0.0
         # Browsers come and go together: when a server restarts, or a network.
         self.arrivals, self.entries, self.ends = Batch(arrive), Batch(enter), Batch(end)
-        # There is something to do before the next TICK.
+        # Set where look_around() should not wait for its next TICK.
         self.soon = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         # Apart: a layer that hangs must not keep anybody from looking into the database.
-        self.begin(self.again_and_again(self.look_around))
-        self.begin(self.again_and_again(self.speak_with_layer))
+        self.begin(self.again_and_again(self.look_around, self.soon))
+        self.begin(self.again_and_again(self.speak_with_layer, asyncio.Event()))
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something in the background, in no socket's context: its request's id is not
         that of all others."""
         self.tasks.add(self.loop.create_task(work, context=Context()))
 
-    async def again_and_again(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work every TICK, or sooner, whatever became of it the last time."""
+    async def again_and_again(
+        self, work: Callable[[], Awaitable[None]], soon: asyncio.Event
+    ) -> None:
+        """Do some work every TICK, and `soon`, whatever became of it the last time."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK):
-                    await self.soon.wait()
-            self.soon.clear()
+                    await soon.wait()
+            soon.clear()
             try:
                 await work()
             except Exception:

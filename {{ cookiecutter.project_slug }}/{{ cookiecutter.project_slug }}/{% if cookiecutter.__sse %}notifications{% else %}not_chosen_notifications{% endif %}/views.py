@@ -10,6 +10,8 @@ from django.http import (
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
+from {{ cookiecutter.project_slug }}.users.sessions import find_user
+
 from .forms import NotificationForm
 from .hub import here
 from .models import Notification
@@ -47,15 +49,17 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     """
     if not isinstance(request, ASGIRequest):
         return refusal(501, "Streams are served over ASGI; here one would hold a thread.")
-    user = await request.auser()
-    if not user.is_authenticated or request.GET.get("user", str(user.pk)) != str(user.pk):
+    # Not request.auser(), for which browsers that come together would wait in line.
+    key = request.session.session_key
+    user = await find_user(key)
+    if user is None or request.GET.get("user", str(user.pk)) != str(user.pk):
         return refusal(401, "You are logged out.")
     if here().count(user.pk) >= MAX_STREAMS:
         return refusal(429, "You have too many streams open; close some of your pages.")
     ids = [request.headers.get("Last-Event-ID", ""), request.GET.get("after", "")]
     after = next((int(value) for value in ids if is_id(value)), None)
     return StreamingHttpResponse(
-        stream(request.session.session_key, user.pk, after),
+        stream(key, user.pk, after),
         content_type="text/event-stream",
         headers={
             "Cache-Control": "no-store",

@@ -14,9 +14,11 @@ const { path, user, room, login } = form.dataset;
 
 // Milliseconds. A server that says nothing for so long is asked whether it is there, has so
 // long to answer, and so long to store a message or to begin another session; pauses between
-// attempts grow from and to.
+// attempts grow from and to. A server that is busy with a crowd is not let in by asking it
+// again: each attempt to connect has twice as long as the one before it, up to the last.
 const SILENCE = 25_000;
 const ANSWER = 10_000;
+const LONGEST_ANSWER = 80_000;
 const STORE = 10_000;
 const RENEWAL = 2_000;
 const SHORTEST = 1_000;
@@ -172,6 +174,7 @@ let socket;
 let attempts = 0;
 let timer;
 let begunAt = 0;
+let allowed = ANSWER;
 let heardAt = 0;
 let askedAt = 0;
 let endings = 0;
@@ -184,6 +187,7 @@ function connect() {
   clearTimeout(timer);
   show("connecting");
   begunAt = Date.now();
+  allowed = Math.min(ANSWER * 2 ** attempts, LONGEST_ANSWER) * (1 + Math.random() / 2);
   const url = new URL(path, location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   url.searchParams.set("after", lastId);
@@ -272,7 +276,7 @@ async function askForSession() {
 
 setInterval(() => {
   const now = Date.now();
-  if (state.dataset.state === "connecting" && now - begunAt > ANSWER) drop();
+  if (state.dataset.state === "connecting" && now - begunAt > allowed) drop();
   if (state.dataset.state !== "live") return;
   if (askedAt > heardAt) {
     if (now - askedAt > ANSWER) reconnect();

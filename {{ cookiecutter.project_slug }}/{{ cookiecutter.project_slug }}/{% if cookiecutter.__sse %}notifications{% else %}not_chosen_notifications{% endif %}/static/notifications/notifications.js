@@ -6,8 +6,10 @@ const state = document.getElementById("state");
 const { path, user, login } = list.dataset;
 
 // Milliseconds. Without a word for so long, not even a heartbeat, a stream counts as dead;
-// pauses between attempts grow from and to.
+// pauses between attempts grow from and to. One that has not opened in that time has longer
+// the next time: a server that is busy with a crowd is not helped by asking it again.
 const SILENCE = 40_000;
+const LONGEST_SILENCE = 160_000;
 const SHORTEST = 1_000;
 const LONGEST = 15_000;
 
@@ -21,6 +23,7 @@ const STATES = {
 // The id of the newest notification in the page; the next stream begins after it.
 let newest = Number(list.dataset.newest);
 let pause = SHORTEST;
+let allowed = SILENCE;
 let source, timer;
 
 function show(name) {
@@ -68,8 +71,10 @@ function heard() {
 function connect() {
   source?.close();
   source = new EventSource(address());
-  heard();
+  after(allowed, connect);
+  allowed = Math.min(allowed * (1.5 + Math.random()), LONGEST_SILENCE);
   source.onopen = () => {
+    allowed = SILENCE;
     heard();
     pause = SHORTEST;
     show("live");
