@@ -9,7 +9,7 @@ import pytest
 
 from tests.combinations import SITES, Answers, name_of
 from tests.conftest import Bake
-from tests.project import PRODUCTION, Project
+from tests.project import PRODUCTION, Project, uv
 from tests.services import PostgreSQL
 
 pytestmark = pytest.mark.project
@@ -352,3 +352,42 @@ def test_servers_begin_a_session_with_its_options(install: Bake, postgresql: Pos
             **PRODUCTION, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:9/0",
         )  # fmt: skip
         assert output == "UTC 1min 1min\n"
+
+
+NUMBERS = """
+import asyncio, os, sys
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+import django
+django.setup()
+from opentelemetry import metrics as api
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+reader = InMemoryMetricReader()
+api.set_meter_provider(MeterProvider([reader]))
+from prometheus_client import generate_latest
+from config import metrics, threads
+pool = threads.Pool("numbers", 2, 4)
+pool.submit(int).result()
+metrics.OPEN["sockets"] += 3
+metrics.export()
+print(generate_latest().decode())
+for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
+    for metric in scope.metrics:
+        for point in metric.data.data_points:
+            print("otel", metric.name, dict(point.attributes).get("state", ""), point.value)
+"""
+
+
+def test_numbers_of_a_process_reach_prometheus_and_opentelemetry(install: Bake) -> None:
+    """Through packages that a project has only if its owner installs them."""
+    project = install(interface="asgi", realtime="none", database="sqlite")
+
+    output = project.must(
+        uv(), "run", "--quiet", "--with", "prometheus-client", "--with", "opentelemetry-sdk",
+        "python", "-c", NUMBERS, **PRODUCTION,
+    )  # fmt: skip
+
+    assert re.search(r'site_threads\{.*pool="numbers".*state="threads"\} 1\.0', output), output
+    assert re.search(r"site_sockets\{.*\} 3\.0", output), output
+    assert "otel site_threads waiting 0" in output
+    assert "otel site_sockets  3" in output
