@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,25 +119,31 @@ class Mutant:
     diff: str
 
 
-def mutants(file: str, code: str) -> Iterator[Mutant]:
-    """Yield what can be changed in `code`, each result once, in the order of its lines."""
+def mutants(file: str, code: str, sample: int | None = None) -> list[Mutant]:
+    """Return what can be changed in `code`, each result once, in the order of its lines."""
     operators = [plugins.get_operator(f"core/{name}")() for name in CHANGES]
+    nodes = list(ast_nodes(get_ast(code)))
+    places = [
+        (operator, occurrence)
+        for operator in [*operators, RemoveStatement(), ReplaceString()]
+        for occurrence in range(sum(len([*operator.mutation_positions(n)]) for n in nodes))
+    ]
+    if sample:
+        random.Random(1).shuffle(places)
     seen = {essence(code)}
-    found = []
-    for operator in [*operators, RemoveStatement(), ReplaceString()]:
-        places = sum(
-            len(list(operator.mutation_positions(node))) for node in ast_nodes(get_ast(code))
-        )
-        for occurrence in range(places):
-            changed = mutate_code(code, operator, occurrence)
-            try:
-                result = essence(changed or "")
-            except SyntaxError:
-                continue
-            if changed and result not in seen:
-                seen.add(result)
-                found.append(described(file, code, changed, operator, occurrence))
-    yield from sorted(found, key=lambda mutant: mutant.line)
+    found: list[Mutant] = []
+    for operator, occurrence in places:
+        if len(found) == sample:
+            break
+        changed = mutate_code(code, operator, occurrence)
+        try:
+            result = essence(changed or "")
+        except SyntaxError:
+            continue
+        if changed and result not in seen:
+            seen.add(result)
+            found.append(described(file, code, changed, operator, occurrence))
+    return sorted(found, key=lambda mutant: mutant.line)
 
 
 def essence(code: str) -> str:
@@ -211,9 +216,7 @@ def survivors(project: Project, file: str, sample: int | None) -> tuple[list[Mut
         sys.exit(f"The tests fail without a change.\n{output}")
     # One that never ends is noticed, too.
     timeout = 20 + 3 * (time.monotonic() - started)
-    chosen = list(mutants(file, path.read_text(encoding="utf-8")))
-    if sample and sample < len(chosen):
-        chosen = sorted(random.Random(1).sample(chosen, sample), key=lambda m: m.line)
+    chosen = mutants(file, path.read_text(encoding="utf-8"), sample)
     alive = []
     for mutant in chosen:
         with use_mutation(path, mutant.operator, mutant.occurrence):

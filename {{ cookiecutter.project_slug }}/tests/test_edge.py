@@ -14,6 +14,9 @@ import structlog
 from asgiref.sync import async_to_sync
 {% endif %}
 
+{% if cookiecutter.__channels %}
+from config import metrics
+{% endif %}
 {% if cookiecutter.__wsgi and cookiecutter.__asgi %}
 from config.edge import MAX_BODY, ASGIEdge, WSGIEdge, identify
 {% elif cookiecutter.__wsgi %}
@@ -406,6 +409,20 @@ def test_websocket_has_an_access_line_with_its_end(
     (line,) = lines
     assert (line["event"], line["path"], line["method"]) == ("websocket", "/ws/", "GET")
     assert (line["status"], line["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_websocket_scheme_is_that_of_the_connection_without_a_proxy(scheme: str) -> None:
+    seen: dict[str, Any] = {}
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(scope, open=metrics.OPEN["sockets"])
+
+    before = metrics.OPEN["sockets"]
+    run(application, "websocket", [], scheme=scheme, client=(STRANGER, 4711))
+
+    assert seen["scheme"] == scheme
+    assert (seen["open"], metrics.OPEN["sockets"]) == (before + 1, before)
 {% endif %}
 {% if not cookiecutter.__channels %}
 

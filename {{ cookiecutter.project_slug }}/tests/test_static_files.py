@@ -1,5 +1,8 @@
 """Static files as the servers send them: ranges and conditions of HTTP (RFC 9110)."""
 
+{% if cookiecutter.__asgi %}
+import asyncio
+{% endif %}
 import gzip
 from pathlib import Path
 from typing import Any
@@ -71,9 +74,9 @@ async def get_over_asgi(
         event = await client.receive_output()
         assert event["type"] == "http.response.body"
         assert len(event.get("body", b"")) <= PIECE
+        assert event.get("body") or not body  # nothing is said twice
         body += event.get("body", b"")
         more = event.get("more_body", False)
-        assert event.get("body") or not more
     await client.wait()
     found = {key.decode().title(): value.decode() for key, value in start["headers"]}
     found["ETag"] = found.get("Etag", "")
@@ -153,10 +156,11 @@ def test_name_of_a_file_may_have_any_letter(get: Any) -> None:
 
 
 def test_what_is_no_file_is_for_the_wsgi_application(folder: Path) -> None:
-    arguments: Any = ({"PATH_INFO": "/static/no.css", "REQUEST_METHOD": "GET"}, print)
     site: Any = WSGIStaticFiles(lambda *seen: seen, root=folder, prefix="/static/")
 
-    assert site(*arguments) == arguments
+    for path in ("/static/no.css", "/static/\xff\xfe"):  # the second is no UTF-8
+        arguments: Any = ({"PATH_INFO": path, "REQUEST_METHOD": "GET"}, print)
+        assert site(*arguments) == arguments
 
 
 def test_wsgi_server_sends_a_large_file_in_its_own_way(folder: Path) -> None:
@@ -208,4 +212,30 @@ def test_what_is_no_file_is_for_the_asgi_application(folder: Path, kind: str) ->
     async_to_sync(site)(*arguments)
 
     assert seen == list(arguments)
+
+
+def test_others_have_their_turn_while_a_large_file_is_sent(folder: Path) -> None:
+    """Also where the server takes every piece at once."""
+    site: Any = ASGIStaticFiles(None, root=folder, prefix="/static/")
+    scope = {"type": "http", "method": "GET", "path": "/static/large.css", "headers": []}
+    sent: list[Any] = []
+    seen: set[int] = set()
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def other() -> None:
+        while True:
+            seen.add(len(sent))
+            await asyncio.sleep(0)
+
+    async def both() -> None:
+        task = asyncio.create_task(other())
+        await site(scope, None, send)
+        task.cancel()
+
+    asyncio.run(both())
+
+    assert len(sent) == 4  # its start, and three pieces
+    assert {2, 3} <= seen
 {% endif %}
