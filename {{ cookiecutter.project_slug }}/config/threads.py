@@ -27,7 +27,6 @@ from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
-from weakref import WeakSet
 
 import structlog
 from django.db import connections
@@ -95,7 +94,8 @@ class Worker(threading.Thread):
             # What the job holds, a request for example, must not live until the next one.
             job = None
             job = self.pool.next_job(self)
-        connections.close_all()
+        with suppress(Exception):  # one that is broken cannot be closed
+            connections.close_all()
 
 
 class Pool(ThreadPoolExecutor):
@@ -111,7 +111,7 @@ class Pool(ThreadPoolExecutor):
         self.name, self.few, self.most = name, few, most
         self.after_call = after_call
         self.reset()
-        POOLS.add(self)
+        POOLS.append(self)
 
     def reset(self) -> None:
         """Begin with no threads. In a process that was forked there are none."""
@@ -122,8 +122,8 @@ class Pool(ThreadPoolExecutor):
         self.threads = self.started = self.refused = 0
         # How many threads run a call, and how many may.
         self.running, self.limit = 0, self.few
-        # When a thread was last done with something.
-        self.progress_at = time.monotonic()
+        # When a thread was last done with something, and when one more was tried.
+        self.progress_at = self.tried_at = time.monotonic()
 
     def submit[T](self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run a call in a thread; the Future may raise Overloaded."""
@@ -222,9 +222,9 @@ class Pool(ThreadPoolExecutor):
         worker.pool = self
         return True
 
-    def is_strained(self) -> bool:
-        """Return whether the overseer has to look at this pool."""
-        return bool(self.waiting) or self.limit > self.few
+    def pause(self) -> float:
+        """Return how soon the overseer has to look at this pool, in seconds."""
+        return TICK if self.waiting else 10 * TICK if self.limit > self.few else 1
 
     def adjust(self, cpu: float, now: float) -> None:
         """Let more threads run, or fewer; refuse those who have waited for too long.
@@ -237,13 +237,18 @@ class Pool(ThreadPoolExecutor):
                 job = self.waiting.popleft()
                 if job.future.set_running_or_notify_cancel():
                     refused.append(job)
+            lower = max(self.few, self.limit - self.limit // 8 - 1)
             if self.waiting and cpu < WAITING_CPU:
-                self.limit = min(self.most, max(self.limit, self.running * 3 // 2 + 1))
-            elif self.waiting and now - self.stood_still_since() > STALLED_AFTER:
-                self.limit = min(self.most, max(self.limit, self.running + 1))
-                self.progress_at = now
-            elif cpu > COMPUTING_CPU or not self.waiting:
-                self.limit = max(self.few, self.limit - self.limit // 8 - 1)
+                self.limit = max(self.limit, self.running * 3 // 2 + 1)
+            elif now - max(self.stood_still_since(), self.tried_at) > STALLED_AFTER:
+                self.limit = max(self.limit, self.running + 1)
+                self.tried_at = now
+            elif cpu > COMPUTING_CPU:
+                self.limit = lower
+            elif not self.waiting:
+                # Whoever comes next shall not stand in line.
+                self.limit = max(lower, self.running + 1)
+            self.limit = min(self.limit, self.most)
             self.hand_out()
             self.refused += len(refused)
         for job in refused:
@@ -286,6 +291,8 @@ class Pool(ThreadPoolExecutor):
             if cancel_futures:
                 for job in self.waiting:
                     job.future.cancel()
+            if self in POOLS:
+                POOLS.remove(self)
         for worker in ended:
             worker.inbox.put(None)
         if wait:
@@ -343,20 +350,23 @@ class Overseer:
     def run(self) -> None:
         """Look at the pools often while somebody waits, at the event loop each second."""
         cpu = COMPUTING_CPU
-        used_at, used = time.monotonic(), time.process_time()
-        minute_at = used_at
+        looked_at, used = time.monotonic(), time.process_time()
+        minute_at = looked_at
         while True:
-            strained = any(pool.is_strained() for pool in list(POOLS))
-            self.called.wait(TICK if strained else 1)
-            self.called.clear()
-            if strained:
-                time.sleep(TICK / 2)
+            pause = min((pool.pause() for pool in tuple(POOLS)), default=1)
+            if self.called.wait(pause):
+                # Somebody waits. Often a thread comes free before anything is to be done.
+                self.called.clear()
+                time.sleep(TICK)
             now, now_used = time.monotonic(), time.process_time()
             # Half of it is the past: one look alone may meet all threads at the same point.
-            cpu = (cpu + (now_used - used) / max(now - used_at, 0.001)) / 2
-            used_at, used = now, now_used
+            cpu = (cpu + (now_used - used) / max(now - looked_at, 0.001)) / 2
+            if now - looked_at > STUCK_AFTER / 3:
+                # The whole process stood still, this thread as well: it was suspended.
+                self.forgive(now)
+            looked_at, used = now, now_used
             try:
-                for pool in list(POOLS):
+                for pool in tuple(POOLS):
                     pool.adjust(cpu, now)
                 self.look_at_process(now)
                 if now - minute_at > 60 and self.each_minute:
@@ -364,6 +374,12 @@ class Overseer:
                     self.each_minute()
             except Exception:
                 logger.exception("overseer goes on")
+
+    def forgive(self, now: float) -> None:
+        """Count the time for which nothing could get on from now."""
+        self.asked_at = None
+        for pool in tuple(POOLS):
+            pool.progress_at = now
 
     def look_at_process(self, now: float) -> None:
         """Ask the event loop whether it runs; have the process replaced if it is stuck."""
@@ -389,28 +405,29 @@ class Overseer:
         now = time.monotonic()
         if self.asked_at and now - self.asked_at > STUCK_AFTER:
             return f"The event loop has not run for {STUCK_AFTER} seconds: a view blocks."
-        return next(filter(None, (pool.problem(now) for pool in list(POOLS))), None)
+        return next(filter(None, (pool.problem(now) for pool in tuple(POOLS))), None)
 
 
-POOLS: WeakSet[Pool] = WeakSet()
+# All pools of this process that take calls.
+POOLS: list[Pool] = []
 overseer = Overseer()
 
 
 def numbers() -> dict[str, dict[str, int]]:
     """Return the numbers of each pool of this process, by its name."""
-    return {pool.name: pool.numbers() for pool in list(POOLS)}
+    return {pool.name: pool.numbers() for pool in tuple(POOLS)}
 
 
 def forget_threads() -> None:
     """Begin anew in a process that was forked."""
     overseer.reset()
-    for pool in list(POOLS):
+    for pool in tuple(POOLS):
         pool.reset()
 
 
 def close_pools() -> None:
     """End idle threads when the interpreter does, which closes their connections."""
-    for pool in list(POOLS):
+    for pool in tuple(POOLS):
         pool.shutdown()
 
 

@@ -121,6 +121,34 @@ def test_threads_that_nobody_needs_end(pool: Pool, monkeypatch: Any) -> None:
     wait_until(lambda: pool.numbers()["threads"] == 2)
 
 
+def test_full_pool_that_computes_without_end_is_a_problem_too(pool: Pool) -> None:
+    pool.most = pool.limit = 2
+    free = threading.Event()
+    calls = [pool.submit(free.wait, 20) for _ in range(3)]
+    now = time.monotonic()
+    for second in range(threads.STUCK_AFTER + 2):
+        pool.adjust(cpu=1.0, now=now + second)
+
+    assert pool.problem(now + threads.STUCK_AFTER + 1) is not None
+    free.set()
+    wait(calls, 20)
+
+
+def test_nobody_stands_in_line_behind_threads_that_wait(pool: Pool, monkeypatch: Any) -> None:
+    """After a crowd there is room for one more, however many threads wait."""
+    monkeypatch.setattr(threads.overseer, "call", lambda: None)
+    free = threading.Event()
+    calls = [pool.submit(free.wait, 20) for _ in range(10)]
+    pool.limit = 10
+    pool.adjust(cpu=0.0, now=time.monotonic())
+    for _ in range(20):
+        pool.adjust(cpu=0.0, now=time.monotonic())
+
+    assert pool.submit(int).result(5) == 0
+    free.set()
+    wait(calls, 20)
+
+
 def test_full_pool_without_progress_is_a_problem(pool: Pool) -> None:
     pool.most = pool.limit = 2
     free = threading.Event()
