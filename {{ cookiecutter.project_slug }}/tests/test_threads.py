@@ -173,3 +173,61 @@ def test_process_that_is_forked_has_threads_of_its_own(pool: Pool) -> None:
         os._exit(0 if works else 1)
 
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_pool_that_is_closed_takes_no_calls(pool: Pool) -> None:
+    pool.submit(int).result(5)
+    pool.shutdown()
+
+    with pytest.raises(RuntimeError):
+        pool.submit(int)
+    wait_until(lambda: pool.numbers()["threads"] == 0)
+
+
+def test_threads_of_a_pool_that_is_closed_end_with_their_calls(pool: Pool) -> None:
+    free = threading.Event()
+    call = pool.submit(free.wait, 20)
+    pool.shutdown()
+    free.set()
+    call.result(5)
+
+    wait_until(lambda: pool.numbers()["threads"] == 0)
+
+
+def test_machine_without_more_threads_goes_on_with_those_there_are(
+    pool: Pool, monkeypatch: Any
+) -> None:
+    free = threading.Event()
+    first = pool.submit(free.wait, 20)
+
+    def fail(worker: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threads.Worker, "start", fail)
+        second = pool.submit(int)
+        numbers = pool.numbers()
+        assert (numbers["threads"], numbers["running"], numbers["waiting"]) == (1, 1, 1)
+        free.set()
+        first.result(5)
+        assert second.result(5) == 0
+
+        with pytest.raises(RuntimeError, match="new thread"):
+            Pool("without threads", 1, 1).submit(int)
+
+
+def test_thread_that_moves_is_counted_where_it_is(pool: Pool) -> None:
+    other = Pool("other", 1, 1)
+
+    def move() -> tuple[bool, str, int, int]:
+        worker: Any = threading.current_thread()
+        moved = other.adopt(worker)
+        return moved, worker.name, pool.numbers()["threads"], other.numbers()["threads"]
+
+    assert pool.submit(move).result(5) == (True, "other-1", 0, 1)
+    wait_until(lambda: other.numbers()["running"] == 0)
+    # There is no place for a second one.
+    assert pool.submit(move).result(5)[0] is False
+    wait_until(lambda: pool.numbers()["running"] == 0)
+    assert (pool.numbers()["threads"], other.numbers()["threads"]) == (1, 1)
+    other.shutdown()
