@@ -134,7 +134,9 @@ def test_full_pool_that_computes_without_end_is_a_problem_too(pool: Pool) -> Non
     wait(calls, 20)
 
 
-def test_nobody_stands_in_line_behind_threads_that_wait(pool: Pool, monkeypatch: Any) -> None:
+def test_nobody_stands_in_line_behind_threads_that_wait(
+    pool: Pool, monkeypatch: Any
+) -> None:
     """After a crowd there is room for one more, however many threads wait."""
     monkeypatch.setattr(threads.overseer, "call", lambda: None)
     free = threading.Event()
