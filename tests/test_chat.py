@@ -265,7 +265,7 @@ import sys
 
 from config import uvicorn_conf
 
-uvicorn_conf.PATIENCE = int(sys.argv[1])
+uvicorn_conf.UNREAD_TIMEOUT = int(sys.argv[1])
 uvicorn_conf.OPTIONS["app"] = "probe_flood:application"
 
 if __name__ == "__main__":

@@ -3,18 +3,21 @@
 import asyncio
 import random
 import re
+import shutil
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
-from tests.services import PostgreSQL
+from tests.project import Project
+from tests.services import PostgreSQL, wait_until
 from tests.site import COMMANDS, Site, running
 
 pytestmark = pytest.mark.serve
@@ -138,7 +141,7 @@ def test_connections_that_the_server_closed_are_replaced(
 
 def test_pages_that_wait_keep_nobody_from_a_page(site: Site) -> None:
     """A view that waits for 3 seconds, far more of them at once than there are threads at first:
-    the others are answered meanwhile, and these in two rounds at most."""
+    the others are answered meanwhile."""
     slow_at_once = 20 * len(site.workers())
     with ThreadPoolExecutor(1) as background:
         slow = background.submit(asyncio.run, statuses(site, ["/probe/slow/"] * slow_at_once))
@@ -148,6 +151,35 @@ def test_pages_that_wait_keep_nobody_from_a_page(site: Site) -> None:
 
     assert quick == {"200": 60}
     assert answered == {"200": slow_at_once}
+
+
+def test_django_as_it_ships_is_one_switch_away(
+    prepared: Prepare, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """With connections that it does not leak, which it does where they are kept."""
+    answers = {"interface": "asgi", "realtime": "none", "database": "postgresql"}
+    project, variables = prepared(answers)
+    copy = tmp_path / "site"
+    shutil.copytree(project.path, copy, ignore=shutil.ignore_patterns(".venv"))
+    (copy / ".venv").symlink_to(project.path / ".venv")
+    settings = copy / "config/settings.py"
+    text = settings.read_text()
+    assert text.count("FAST_ASGI = True") == 1
+    settings.write_text(text.replace("FAST_ASGI = True", "FAST_ASGI = False"))
+    switched = Project(copy, project.answers)
+    # Two of Django's middleware, and the stream of a file, warn under ASGI as they ship.
+    variables = variables | {"WEB_CONCURRENCY": "1", "PYTHONWARNINGS": "default"}
+
+    handler = "from config import asgi; print(type(asgi.django_application).__module__)"
+    assert "django.core.handlers.asgi" in switched.must("python", "-c", handler, **variables)
+    with running(switched, COMMANDS["uvicorn"], tmp_path / "log", "uvicorn", **variables) as site:
+        paths = ["/", "/probe/query/", "/async/query/"]
+        for _ in range(4):
+            assert asyncio.run(statuses(site, paths * 10)) == {"200": 30}
+        name = variables["DATABASE_URL"].rpartition("/")[2]
+        postgresql: PostgreSQL = request.getfixturevalue("postgresql")
+        backends = f"select count(*) from pg_stat_activity where datname = '{name}'"
+        wait_until(lambda: int(postgresql.query(backends, "postgres")) <= 5, "they are closed")
 
 
 def test_nothing_is_left_behind_in_the_log(site: Site) -> None:

@@ -11,7 +11,7 @@ def main() -> None:
 {% if cookiecutter.__postgresql %}
     if sys.argv[1:2] != ["runserver"]:
         # A migration, or whatever else runs here, may take longer than a page.
-        os.environ["DATABASE_TIMEOUT"] = "0"
+        os.environ.setdefault("DATABASE_TIMEOUT", "0")
 {% endif %}
     from django.core.management import execute_from_command_line
 

@@ -68,9 +68,11 @@ class Row:
     def faults(self, ours: Outcome, stock: Outcome) -> list[str]:
         """Return in what the emitted server is worse than Django as it ships."""
         faults = [f"{promise}: no" for promise, kept in ours.kept.items() if not kept]
-        for name, (count, _) in ours.counts.items():
-            if count < self.share * stock.counts[name][0]:
-                faults.append(f"{name}: {count:g}, and {stock.counts[name][0]:g} with Django's")
+        for name, (count, most) in ours.counts.items():
+            # Where Django as it ships fails, that is no measure.
+            wanted = most if name in self.stock_fails else stock.counts[name][0]
+            if count < self.share * wanted:
+                faults.append(f"{name}: {count:g} of {wanted:g}")
         return faults
 
     def verdict(self, ours: Outcome, stock: Outcome) -> str:

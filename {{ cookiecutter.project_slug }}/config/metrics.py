@@ -2,12 +2,14 @@
 
 They are in the log, once a minute while there is something to tell. Install
 `prometheus-client` or `opentelemetry-api`, and they are exported through it as well: as
-gauges named site_threads, site_sockets and site_streams.
+gauges named site_threads, site_sockets and site_streams. To show those of Prometheus is
+yours: its start_http_server() needs a port for each process.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -56,8 +58,14 @@ def log_numbers() -> None:
 
 
 def export() -> None:
-    """Export the numbers through the packages that are installed; once in each process."""
+    """Write the numbers to the log, and export them through the packages that are there."""
     threads.overseer.each_minute = log_numbers
+    register()
+
+
+@cache
+def register() -> None:
+    """Tell the packages where the numbers are. They refuse to be told twice."""
     if find_spec("prometheus_client"):
         export_to_prometheus()
     if find_spec("opentelemetry") and find_spec("opentelemetry.metrics"):

@@ -100,7 +100,8 @@ DATABASES = {"default": environment.DATABASE}
 
 {% if cookiecutter.__asgi %}
 # False runs Django under ASGI as it ships (config/asgi.py): slower, with a thread and a
-# database connection for each request, which none may keep.
+# database connection for each request. None is kept then, and nobody notices a process that
+# is stuck.
 FAST_ASGI = True
 
 {% endif %}

@@ -59,6 +59,10 @@ class Overloaded(BaseException):
     Like CancelledError it is not for views to catch, and no error page is made of it.
     """
 
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__(f"no thread of the pool {pool.name!r} came free")
+        self.pool = pool
+
 
 class Job:
     """A call that stands in line for a thread."""
@@ -252,7 +256,7 @@ class Pool(ThreadPoolExecutor):
             self.hand_out()
             self.refused += len(refused)
         for job in refused:
-            job.future.set_exception(Overloaded())
+            job.future.set_exception(Overloaded(self))
 
     def stood_still_since(self) -> float:
         """Return since when somebody waits and no thread was done with anything."""

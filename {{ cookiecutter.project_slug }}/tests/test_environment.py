@@ -233,6 +233,19 @@ def test_production_does_not_fall_back_to_sqlite() -> None:
     assert run.returncode == 1
     assert "DATABASE_URL does not name a PostgreSQL database" in run.stderr
 {% endif %}
+{% if cookiecutter.__live %}
+
+
+def test_names_in_redis_begin_with_the_prefix_of_this_site() -> None:
+    code = (
+        "from config import settings as s; "
+        "print(s.CACHES['default']['KEY_PREFIX'], s.REDIS_PREFIX)"
+    )
+    run = manage("shell", "-v", "0", "-c", code, REDIS_URL="redis://127.0.0.1:9/0")
+
+    key_prefix, redis_prefix = run.stdout.split()
+    assert key_prefix == redis_prefix
+{% endif %}
 {% if cookiecutter.__channels %}
 
 

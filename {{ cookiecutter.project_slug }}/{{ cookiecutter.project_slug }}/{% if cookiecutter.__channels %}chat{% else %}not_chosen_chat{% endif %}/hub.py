@@ -164,7 +164,7 @@ class Hub:
                     local.changed_here = False
                     event = {"type": "chat.people", "room": room}
                     await posting.tell(posting.group_of(room), event)
-                async with asyncio.timeout(posting.PATIENCE):
+                async with asyncio.timeout(posting.PUBLISH_TIMEOUT):
                     if local.sockets:
                         await self.join(room, local)
                     elif local.joined_at:
@@ -208,8 +208,8 @@ class Hub:
             except Exception as error:
                 # Also of what the layer could not decode.
                 logger.warning("chat event not understood", error=repr(error)[:200])
-                # If it fails at once, and again and again, others have their turn.
-                await asyncio.sleep(0)
+                # If it fails again and again, log and CPU shall not be full of it.
+                await asyncio.sleep(0.1)
 
     async def hear(self, event: object) -> None:
         """Look into the database where an event says so. Raises ValueError if it is none.

@@ -31,7 +31,7 @@ type Event = dict[str, Any]
 
 # Seconds for the channel layer to take an event; and for which nobody here asks one that
 # did not.
-PATIENCE = 1
+PUBLISH_TIMEOUT = 1
 REST = 5
 resting_until = 0.0
 
@@ -134,7 +134,7 @@ async def tell(group: str, event: Event) -> None:
         if time.monotonic() < resting_until:
             return
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(PUBLISH_TIMEOUT):
                 await get_channel_layer().group_send(group, event)
             return
         except (OSError, RedisError) as error:

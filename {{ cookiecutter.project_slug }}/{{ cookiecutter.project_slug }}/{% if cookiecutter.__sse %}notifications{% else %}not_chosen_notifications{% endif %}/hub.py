@@ -22,6 +22,7 @@ from django.db.models import Max
 
 from config import environment
 from config.request_thread import run_alone
+from config.threads import Overloaded
 
 from . import hints
 from .models import Notification
@@ -101,8 +102,8 @@ class Hub:
             try:
                 search = run_alone(newest_ids, list(self.listeners))
                 found = await asyncio.wrap_future(search)
-            except Exception as error:
-                # It goes on: the next time the database may be back.
+            except (Exception, Overloaded) as error:
+                # It goes on: the next time the database or a thread may be there.
                 logger.error("notifications not looked for", error=repr(error))
             else:
                 for user_id, newest in found:
