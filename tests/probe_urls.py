@@ -28,7 +28,7 @@ if bound := os.environ.get("PROBE_THREADS"):
     for pool in threads.POOLS:
         pool.most = int(bound)
     threads.MAX_WAIT = float(os.environ.get("PROBE_MAX_WAIT", "50"))
-    threads.STUCK_AFTER = float(os.environ.get("PROBE_STUCK_AFTER", "30"))
+    threads.STUCK_AFTER = threads.BLOCKED_AFTER = float(os.environ.get("PROBE_STUCK_AFTER", "90"))
     threads.REPLACE_AFTER = 10
 
 

@@ -35,8 +35,11 @@ logger = structlog.get_logger(__name__)
 
 # Seconds in line. The proxies wait for 60: nobody is refused who could still be answered.
 MAX_WAIT = 50
-# Seconds without any progress after which a process counts as stuck.
-STUCK_AFTER = 30
+# Seconds for which no thread of a full pool came free until its process counts as stuck.
+# A query, a lock and a proxy are given up before that: what only waits long is not stuck.
+STUCK_AFTER = 90
+# The same for an event loop that does not run.
+BLOCKED_AFTER = 30
 # Seconds that a stuck process gets to finish its other requests: more than its server's own
 # timeout, which is 20.
 REPLACE_AFTER = 25
@@ -46,7 +49,7 @@ IDLE_TIMEOUT = 5
 # Seconds between two looks of the overseer at pools in which somebody waits.
 TICK = 0.02
 # CPUs that this process uses. Below the first its threads wait, above the second they
-# compute.
+# compute. If it gets no CPU, because others take it, the overseer notices by being late.
 WAITING_CPU = 0.4
 COMPUTING_CPU = 0.8
 # Seconds without any progress after which one more thread is tried, even if all compute.
@@ -123,11 +126,15 @@ class Pool(ThreadPoolExecutor):
         self.closed = False
         self.waiting: deque[Job] = deque()
         self.idle: list[Worker] = []
+        # All threads: those that run a call, those that are idle, and those that a request
+        # holds while it waits for something else. At most `most`.
         self.threads = self.started = self.refused = 0
-        # How many threads run a call, and how many may.
+        # How many run, and how many may. A held thread goes on whatever the limit says.
         self.running, self.limit = 0, self.few
-        # When a thread was last done with something, and when one more was tried.
-        self.progress_at = self.tried_at = time.monotonic()
+        now = time.monotonic()
+        # When a call was last done, when a thread last changed its request, when one more
+        # thread was tried, and when it was last said that the machine gives none.
+        self.progress_at = self.freed_at = self.tried_at = self.warned_at = now
 
     def submit[T](self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """Run a call in a thread; the Future may raise Overloaded."""
@@ -146,16 +153,17 @@ class Pool(ThreadPoolExecutor):
         return job.future
 
     def take(self) -> Job | None:
-        """Take the next job that may run now. The lock is held."""
+        """Take the next job that may run now. Call it with the lock held."""
         while self.waiting and self.running < self.limit:
             job = self.waiting.popleft()
             if not job.future.cancelled():
                 self.running += 1
+                self.freed_at = time.monotonic()
                 return job
         return None
 
     def hand_out(self) -> None:
-        """Give jobs to idle or new threads, as many as may run. The lock is held."""
+        """Give jobs to idle or new threads, as many as may run, with the lock held."""
         while (self.idle or self.threads < self.most) and (job := self.take()):
             if self.idle:
                 self.idle.pop().inbox.put(job)
@@ -167,22 +175,22 @@ class Pool(ThreadPoolExecutor):
             try:
                 worker.start()
             except RuntimeError:
-                # The machine gives no more threads: wait for one of those there are.
+                # The machine gives no more. The overseer tries again.
                 self.threads -= 1
                 self.running -= 1
                 self.waiting.appendleft(job)
-                if not self.threads:
-                    raise
-                self.most = self.threads
-                logger.warning(
-                    "no more threads to be had", pool=self.name, threads=self.most
-                )
+                if (now := time.monotonic()) - self.warned_at > 60:
+                    self.warned_at = now
+                    logger.warning(
+                        "no more threads to be had", pool=self.name, threads=self.threads
+                    )
+                return
 
     def next_job(self, worker: Worker) -> Job | None:
         """Return the next job for a thread that is done with one; None ends the thread."""
         with self.lock:
             self.running -= 1
-            self.progress_at = time.monotonic()
+            self.progress_at = self.freed_at = time.monotonic()
             if job := self.take():
                 return job
             if self.closed:
@@ -211,7 +219,8 @@ class Pool(ThreadPoolExecutor):
             self.running += 1
 
     def adopt(self, worker: Worker) -> bool:
-        """Count a running thread of another pool to this one; return whether it could."""
+        """Count a running thread of another pool to this one, whatever the limit says;
+        return whether there was room."""
         with self.lock:
             if self.threads >= self.most:
                 return False
@@ -222,6 +231,7 @@ class Pool(ThreadPoolExecutor):
         with worker.pool.lock:
             worker.pool.threads -= 1
             worker.pool.running -= 1
+            worker.pool.freed_at = time.monotonic()
             worker.pool.hand_out()
         worker.pool = self
         return True
@@ -237,7 +247,9 @@ class Pool(ThreadPoolExecutor):
         """
         refused = []
         with self.lock:
-            while self.waiting and now - self.waiting[0].since > MAX_WAIT:
+            while self.waiting and (
+                self.waiting[0].future.cancelled() or now - self.waiting[0].since > MAX_WAIT
+            ):
                 job = self.waiting.popleft()
                 if job.future.set_running_or_notify_cancel():
                     refused.append(job)
@@ -277,14 +289,18 @@ class Pool(ThreadPoolExecutor):
             }
 
     def problem(self, now: float) -> str | None:
-        """Return why nothing gets on here, or None if it does."""
+        """Return why nothing gets on here, or None if it does.
+
+        Where most threads are held by requests that wait for something else, more of them
+        are needed, and another process would not help.
+        """
         with self.lock:
-            if self.threads < self.most or now - self.stood_still_since() < STUCK_AFTER:
+            full = self.waiting and not self.idle and self.threads >= self.most
+            if not full or 2 * self.running < self.threads:
                 return None
-            return (
-                f"All {self.threads} threads of the pool {self.name!r} have been held for "
-                f"{STUCK_AFTER} seconds, and {len(self.waiting)} requests wait."
-            )
+            if now - self.freed_at < STUCK_AFTER:
+                return None
+            return f"No thread of {self.name!r} has come free for {STUCK_AFTER} seconds."
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls, and end the threads; wait for none but idle ones."""
@@ -333,23 +349,24 @@ class Overseer:
 
     def call(self) -> None:
         """Have it look, now."""
-        if not self.thread:
+        with suppress(RuntimeError):  # no more threads to be had: the next call tries again
             self.start()
         self.called.set()
 
     def start(self) -> None:
         """Start its thread, if that was not done."""
+        if self.thread:
+            return
         with self.lock:
             if not self.thread:
-                self.thread = threading.Thread(
-                    target=self.run, name="overseer", daemon=True
-                )
-                self.thread.start()
+                thread = threading.Thread(target=self.run, name="overseer", daemon=True)
+                thread.start()
+                self.thread = thread
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Notice when the event loop does not run."""
         self.loop, self.asked_at = loop, None
-        self.start()
+        self.call()
 
     def run(self) -> None:
         """Look at the pools often while somebody waits, at the event loop each second."""
@@ -361,17 +378,21 @@ class Overseer:
             if self.called.wait(pause):
                 # Somebody waits. Often a thread comes free before anything is to be done.
                 self.called.clear()
+                slept_at = time.monotonic()
                 time.sleep(TICK)
+                late = time.monotonic() - slept_at - TICK
+            else:
+                late = 0
             now, now_used = time.monotonic(), time.process_time()
             # Half of it is the past: one look alone may meet all threads at the same point.
             cpu = (cpu + (now_used - used) / max(now - looked_at, 0.001)) / 2
-            if now - looked_at > STUCK_AFTER / 3:
+            if now - looked_at > BLOCKED_AFTER / 3:
                 # The whole process stood still, this thread as well: it was suspended.
                 self.forgive(now)
             looked_at, used = now, now_used
             try:
                 for pool in tuple(POOLS):
-                    pool.adjust(cpu, now)
+                    pool.adjust(max(cpu, COMPUTING_CPU) if late > TICK else cpu, now)
                 self.look_at_process(now)
                 if now - minute_at > 60 and self.each_minute:
                     minute_at = now
@@ -383,11 +404,11 @@ class Overseer:
         """Count the time for which nothing could get on from now."""
         self.asked_at = None
         for pool in tuple(POOLS):
-            pool.progress_at = now
+            pool.progress_at = pool.freed_at = now
 
     def look_at_process(self, now: float) -> None:
         """Ask the event loop whether it runs; have the process replaced if it is stuck."""
-        if self.loop and self.asked_at is None and not self.loop.is_closed():
+        if self.loop and self.asked_at is None and self.loop.is_running():
             self.asked_at = now
             with suppress(RuntimeError):  # closed just now
                 self.loop.call_soon_threadsafe(self.answer)
@@ -407,8 +428,9 @@ class Overseer:
     def problem(self) -> str | None:
         """Return why this process is stuck, or None if it is not."""
         now = time.monotonic()
-        if self.asked_at and now - self.asked_at > STUCK_AFTER:
-            return f"The event loop has not run for {STUCK_AFTER} seconds: a view blocks."
+        running = self.loop and self.loop.is_running()
+        if running and self.asked_at and now - self.asked_at > BLOCKED_AFTER:
+            return f"The event loop has not run for {BLOCKED_AFTER} seconds: a view blocks."
         return next(filter(None, (pool.problem(now) for pool in tuple(POOLS))), None)
 
 

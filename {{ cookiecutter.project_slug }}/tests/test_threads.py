@@ -121,7 +121,10 @@ def test_threads_that_nobody_needs_end(pool: Pool, monkeypatch: Any) -> None:
     wait_until(lambda: pool.numbers()["threads"] == 2)
 
 
-def test_full_pool_that_computes_without_end_is_a_problem_too(pool: Pool) -> None:
+def test_full_pool_that_computes_without_end_is_a_problem_too(
+    pool: Pool, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(threads, "MAX_WAIT", 1000)
     pool.most = pool.limit = 2
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(3)]
@@ -158,6 +161,9 @@ def test_full_pool_without_progress_is_a_problem(pool: Pool) -> None:
     now = time.monotonic()
 
     assert pool.problem(now) is None
+    # What a call of a held thread does is no progress for those who wait.
+    pool.rest()
+    pool.resume()
     assert "'test'" in (pool.problem(now + threads.STUCK_AFTER + 1) or "")
     free.set()
     wait(calls, 20)
@@ -214,8 +220,13 @@ def test_machine_without_more_threads_goes_on_with_those_there_are(
         first.result(5)
         assert second.result(5) == 0
 
-        with pytest.raises(RuntimeError, match="new thread"):
-            Pool("without threads", 1, 1).submit(int)
+        without_threads = Pool("without threads", 1, 1)
+        third = without_threads.submit(int)
+        assert not third.done()
+
+    # The overseer has tried again.
+    assert third.result(20) == 0
+    without_threads.shutdown()
 
 
 def test_thread_that_moves_is_counted_where_it_is(pool: Pool) -> None:
