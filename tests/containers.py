@@ -9,7 +9,6 @@ import functools
 import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -125,13 +124,17 @@ def base_files() -> Path:
 def make_base() -> None:
     """Make the image that Dockerfiles start from, unless it is there."""
     require()
-    if BASE in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split():
+    there = BASE in buildah("images", "--format", "{{.Name}}:{{.Tag}}").split()
+    if there and f"SSL_CERT_FILE={CERTIFICATES}" in buildah("inspect", "--type", "image", BASE):
         return
     container = buildah("from", "scratch")
     buildah("add", "--quiet", container, base_files(), "/")
     buildah(
         "config", "--cmd", "python3", "--env", "LANG=C.UTF-8",
         "--env", "PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+        # The certificates of this machine, which may be behind a proxy, are mounted there. uv
+        # looks at no others than its own unless it is told to.
+        "--env", f"SSL_CERT_FILE={CERTIFICATES}",
         container,
     )  # fmt: skip
     buildah("commit", "--quiet", "--rm", container, BASE)
@@ -188,10 +191,8 @@ def built(project: Project) -> Iterator[Image]:
     make_base()
     name = f"localhost/test-{os.getpid()}-{project.path.parent.name}".lower().replace("_", "-")
     certificates = (
-        ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro", "--env", f"SSL_CERT_FILE={CERTIFICATES}",
-         "--env", f"PIP_CERT={CERTIFICATES}"]
-        if CERTIFICATES.exists() else []
-    )  # fmt: skip
+        ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
+    )
     buildah(
         # Layers kept for the next time would pile up: each combination has its own.
         "build", "--format", "docker", "--layers=false", "--pull-never", "--network", "host",
@@ -304,8 +305,8 @@ def container(
         lines[str(host.names)] = "/etc/hosts"
     mounts.write_text("".join(f"{source} {target}\n" for source, target in lines.items()))
     everything = image.configuration["Env"] + [f"{k}={v}" for k, v in variables.items()]
-    # PIP_CERT and such are of the build on this machine.
-    everything = [v for v in everything if not re.match(r"(SSL_CERT_FILE|PIP_CERT)=", v)]
+    # That is of the build on this machine.
+    everything = [v for v in everything if not v.startswith("SSL_CERT_FILE=")]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
