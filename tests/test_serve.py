@@ -137,7 +137,7 @@ def test_probes_answer_whatever_the_host(site: Site) -> None:
     for path in ("/health/live", "/health/ready"):
         response = site.get(path, headers={"Host": "10.9.8.7"})
         assert (response.status_code, response.json()["status"]) == (200, "ok")
-    checks = {"database", "cache"}
+    checks = {"process", "database", "cache"}
     if site.project.is_(realtime="channels"):
         checks |= {"channel_layer"}
     assert site.get("/health/ready").json()["checks"] == dict.fromkeys(checks, "ok")
