@@ -40,6 +40,8 @@ MAX_WAIT = 50
 STUCK_AFTER = 90
 # The same for an event loop that does not run.
 BLOCKED_AFTER = 30
+# Seconds between two looks of the overseer after which the whole process was suspended.
+SUSPENDED_AFTER = 10
 # Seconds that a stuck process gets to finish its other requests: more than its server's own
 # timeout, which is 20.
 REPLACE_AFTER = 25
@@ -386,7 +388,7 @@ class Overseer:
             now, now_used = time.monotonic(), time.process_time()
             # Half of it is the past: one look alone may meet all threads at the same point.
             cpu = (cpu + (now_used - used) / max(now - looked_at, 0.001)) / 2
-            if now - looked_at > BLOCKED_AFTER / 3:
+            if now - looked_at > SUSPENDED_AFTER:
                 # The whole process stood still, this thread as well: it was suspended.
                 self.forgive(now)
             looked_at, used = now, now_used
