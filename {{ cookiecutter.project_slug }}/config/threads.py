@@ -305,7 +305,8 @@ class Pool(ThreadPoolExecutor):
             return f"No thread of {self.name!r} has come free for {STUCK_AFTER} seconds."
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end the threads; wait for none but idle ones."""
+        """Take no more calls, and end the threads. With `wait`, those that have been taken
+        are made first, as ThreadPoolExecutor promises: somebody's work is in them."""
         with self.lock:
             self.closed = True
             ended, self.idle = self.idle, []
@@ -318,6 +319,9 @@ class Pool(ThreadPoolExecutor):
         for worker in ended:
             worker.inbox.put(None)
         if wait:
+            # Held threads have nothing to do, and nobody to do it for.
+            while self.running:
+                time.sleep(TICK)
             for worker in ended:
                 worker.join(1)
 
@@ -454,7 +458,8 @@ def forget_threads() -> None:
 
 
 def close_pools() -> None:
-    """End idle threads when the interpreter does, which closes their connections."""
+    """End the threads when the interpreter does, as it does with its own: their calls are
+    made to the end, and their connections are closed."""
     for pool in tuple(POOLS):
         pool.shutdown()
 

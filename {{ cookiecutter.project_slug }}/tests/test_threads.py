@@ -113,6 +113,20 @@ def test_call_that_is_given_up_is_not_made(pool: Pool) -> None:
     assert made == [2]
 
 
+def test_what_was_taken_is_done_before_the_pool_is_closed(pool: Pool) -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.1)
+        done.append(number)
+
+    for number in range(4):
+        pool.submit(work, number)
+    pool.shutdown()
+
+    assert sorted(done) == [0, 1, 2, 3]
+
+
 def test_threads_that_nobody_needs_end(pool: Pool, monkeypatch: Any) -> None:
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.05)
     together = threading.Barrier(10)
