@@ -29,7 +29,7 @@ if bound := os.environ.get("PROBE_THREADS"):
         pool.most = int(bound)
     threads.MAX_WAIT = float(os.environ.get("PROBE_MAX_WAIT", "50"))
     threads.STUCK_AFTER = threads.BLOCKED_AFTER = float(os.environ.get("PROBE_STUCK_AFTER", "90"))
-    threads.REPLACE_AFTER = 10
+    threads.REPLACE_AFTER, threads.KILL_AFTER = 4, 10
 
 
 def slow(request: HttpRequest) -> JsonResponse:

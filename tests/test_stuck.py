@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,17 @@ from tests.site import COMMANDS, Site, running
 pytestmark = pytest.mark.serve
 
 ANSWERS = {"interface": "both", "realtime": "none", "database": "sqlite"}
+
+
+@contextmanager
+def small_site(start: str, prepared: Prepare, folder: Path, **bounds: str) -> Iterator[Site]:
+    """Run a site of one process whose pools have three threads at most."""
+    project, variables = prepared(ANSWERS)
+    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3"} | bounds
+    with running(project, COMMANDS[start], folder / "log", start, **variables) as site:
+        # The first request brings the bounds.
+        assert site.get("/probe/facts/").status_code == 200
+        yield site
 
 
 @pytest.fixture(params=["gunicorn", "uvicorn"])
@@ -39,11 +51,7 @@ def try_to_get(site: Site, path: str) -> int:
 def test_who_waits_for_too_long_gets_a_503(
     start: str, prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
 ) -> None:
-    project, variables = prepared(ANSWERS)
-    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3", "PROBE_MAX_WAIT": "2"}
-    with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
-        # The first one brings the bounds of the probes.
-        assert site.get("/probe/facts/").status_code == 200
+    with small_site(start, prepared, tmp_path, PROBE_MAX_WAIT="2") as site:
         held = [background.submit(try_to_get, site, "/probe/wait/8/") for _ in range(3)]
         time.sleep(1)
         refused = site.get("/probe/facts/")
@@ -63,9 +71,7 @@ def test_who_waits_for_too_long_gets_a_503(
 def test_process_without_a_thread_left_is_replaced(
     start: str, prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
 ) -> None:
-    project, variables = prepared(ANSWERS)
-    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3", "PROBE_STUCK_AFTER": "4"}
-    with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
+    with small_site(start, prepared, tmp_path, PROBE_STUCK_AFTER="4") as site:
         [worker] = site.workers()
         assert site.get("/probe/facts/").json()["pid"] == worker.pid
         site.killed.add(worker.pid)
@@ -80,7 +86,7 @@ def test_process_without_a_thread_left_is_replaced(
             assert "pages" in site.get("/health/ready").json()["checks"]["process"]
             assert other.result() == 200
 
-        wait_until(lambda: "process is stuck and is replaced" in site.log, "it is noticed", 20)
+        wait_until(lambda: "process is replaced" in site.log, "it is noticed", 20)
         wait_until(lambda: [w.pid for w in site.workers()] != [worker.pid], "it is replaced", 60)
         wait_until(lambda: try_to_get(site, "/probe/facts/") == 200, "the new one answers", 30)
         assert site.get("/probe/facts/").json()["pid"] != worker.pid
@@ -89,14 +95,12 @@ def test_process_without_a_thread_left_is_replaced(
 def test_process_whose_event_loop_is_held_up_is_replaced(
     prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
 ) -> None:
-    project, variables = prepared(ANSWERS)
-    variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3", "PROBE_STUCK_AFTER": "4"}
-    with running(project, COMMANDS["uvicorn"], tmp_path / "log", "uvicorn", **variables) as site:
+    with small_site("uvicorn", prepared, tmp_path, PROBE_STUCK_AFTER="4") as site:
         worker = site.get("/probe/facts/").json()["pid"]
         site.killed.add(worker)
         background.submit(try_to_get, site, "/async/block/20/")
 
-        wait_until(lambda: "process is stuck and is replaced" in site.log, "it is noticed", 20)
+        wait_until(lambda: "process is replaced" in site.log, "it is noticed", 20)
         wait_until(lambda: [w.pid for w in site.workers()] != [worker], "it is replaced", 60)
         wait_until(lambda: try_to_get(site, "/probe/facts/") == 200, "the new one answers", 30)
         assert site.get("/probe/facts/").json()["pid"] != worker

@@ -72,6 +72,7 @@ def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
         ("ping of a socket", "a proxy lets a socket or stream be silent"),
         ("a server finishes on SIGTERM", "a server is killed after SIGTERM"),
         ("a server finishes on SIGTERM", "a process that is stuck is killed after SIGTERM"),
+        ("between two probes", "a process that is stuck says so before it is replaced"),
         ("a page waits for a thread", "a process without a free thread counts as stuck"),
         ("a proxy waits for a page", "a process without a free thread counts as stuck"),
         (

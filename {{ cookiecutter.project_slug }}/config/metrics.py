@@ -30,11 +30,6 @@ HELP = {
 }
 
 
-def numbers() -> dict[str, Any]:
-    """Return all numbers: those of each pool (config/threads.py), and what is open."""
-    return {**threads.numbers(), **OPEN}
-
-
 def samples(name: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the values of a gauge, each with its labels."""
     process = {"process": str(os.getpid())}
@@ -48,13 +43,13 @@ def samples(name: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 def log_numbers() -> None:
     """Write a line with the numbers, unless all is quiet."""
-    found = numbers()
+    pools = threads.numbers()
     busy = any(OPEN.values()) or any(
         states["running"] or states["held"] or states["waiting"]
-        for states in threads.numbers().values()
+        for states in pools.values()
     )
     if busy:
-        logger.info("load", **found)
+        logger.info("load", **pools, **OPEN)
 
 
 def export() -> None:

@@ -42,9 +42,12 @@ STUCK_AFTER = 90
 BLOCKED_AFTER = 30
 # Seconds between two looks of the overseer after which the whole process was suspended.
 SUSPENDED_AFTER = 10
-# Seconds that a stuck process gets to finish its other requests: more than its server's own
+# Seconds for which a stuck process says so on /health/ready before it is replaced: whoever
+# asks every 10 seconds sends it nothing more by then.
+REPLACE_AFTER = 15
+# Seconds that it then gets to finish its other requests: more than its server's own
 # timeout, which is 20.
-REPLACE_AFTER = 25
+KILL_AFTER = 25
 
 # Seconds after which a thread that nobody needs ends.
 IDLE_TIMEOUT = 5
@@ -351,6 +354,8 @@ class Overseer:
         self.replaces = False
         # Called once a minute, for the numbers in the log.
         self.each_minute: Callable[[], None] | None = None
+        # When it was first seen that this process is stuck, and when it was told to end.
+        self.stuck_at: float | None = None
         self.replaced_at: float | None = None
 
     def call(self) -> None:
@@ -418,11 +423,19 @@ class Overseer:
             self.asked_at = now
             with suppress(RuntimeError):  # closed just now
                 self.loop.call_soon_threadsafe(self.answer)
-        if self.replaced_at and now - self.replaced_at > REPLACE_AFTER:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.replaces and not self.replaced_at and (reason := self.problem()):
-            logger.error("process is stuck and is replaced", reason=reason, **numbers())
+        if self.replaced_at:
+            if now - self.replaced_at > KILL_AFTER:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return
+        reason = self.problem()
+        if not reason:
+            self.stuck_at = None
+        elif not self.stuck_at:
+            self.stuck_at = now
+            logger.error("process is stuck", reason=reason, **numbers())
+        elif self.replaces and now - self.stuck_at > REPLACE_AFTER:
             self.replaced_at = now
+            logger.error("process is replaced", reason=reason)
             # The server takes no new requests, finishes those that it can, and ends. Its
             # supervisor starts another.
             os.kill(os.getpid(), signal.SIGTERM)

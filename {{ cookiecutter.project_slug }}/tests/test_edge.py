@@ -35,6 +35,17 @@ FORWARDED = [
     "X-Forwarded-Proto",
     "X-Real-IP",
 ]
+# What a request to the applications below leaves in the log.
+ACCESS_LINE = {
+    "log_level": "info",
+    "event": "request",
+    "client": PROXY,
+    "host": "shop.example",
+    "path": "/buy/",
+    "method": "POST",
+    "status": 302,
+    "milliseconds": 250.2,
+}
 
 
 @pytest.fixture
@@ -178,16 +189,7 @@ def test_wsgi_request_has_an_access_line(lines: list[Any]) -> None:
     assert len(bound["request_id"]) == 32
     assert bound["environ"]["HTTP_X_REQUEST_ID"] == bound["request_id"]
     assert sent == ["302 Found", ("X-Request-ID", bound["request_id"])]
-    assert line == {
-        "log_level": "info",
-        "event": "request",
-        "client": PROXY,
-        "host": "shop.example",
-        "path": "/buy/",
-        "method": "POST",
-        "status": 302,
-        "milliseconds": 250.2,
-    }
+    assert line == ACCESS_LINE
 
 
 def test_wsgi_probe_has_no_access_line(lines: list[Any]) -> None:
@@ -324,18 +326,7 @@ def test_asgi_request_has_an_access_line(lines: list[Any]) -> None:
 
     assert list(bound) == ["request_id"]
     assert len(bound["request_id"]) == 32
-    assert lines == [
-        {
-            "log_level": "info",
-            "event": "request",
-            "client": PROXY,
-            "host": "shop.example",
-            "path": "/buy/",
-            "method": "POST",
-            "status": 302,
-            "milliseconds": 250.2,
-        }
-    ]
+    assert lines == [ACCESS_LINE]
 
 
 def test_asgi_probe_has_no_access_line(lines: list[Any]) -> None:

@@ -3,13 +3,15 @@
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any
 
 import pytest
+import structlog
 
-from config import threads
+from config import metrics, threads
 from config.threads import Overloaded, Pool
 
 
@@ -127,6 +129,23 @@ def test_what_was_taken_is_done_before_the_pool_is_closed(pool: Pool) -> None:
     assert sorted(done) == [0, 1, 2, 3]
 
 
+def test_numbers_are_in_the_log_while_there_is_something_to_tell(
+    pool: Pool, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(threads, "POOLS", [pool])
+    monkeypatch.setattr(metrics, "OPEN", Counter({"sockets": 0, "streams": 0}))
+    with structlog.testing.capture_logs() as lines:
+        metrics.log_numbers()
+        assert lines == []
+
+        metrics.OPEN["streams"] = 2
+        metrics.log_numbers()
+
+    (line,) = lines
+    assert (line["event"], line["streams"], line["sockets"]) == ("load", 2, 0)
+    assert line["test"]["waiting"] == 0
+
+
 def test_threads_that_nobody_needs_end(pool: Pool, monkeypatch: Any) -> None:
     monkeypatch.setattr(threads, "IDLE_TIMEOUT", 0.05)
     together = threading.Barrier(10)
@@ -209,7 +228,7 @@ def test_pool_that_is_closed_takes_no_calls(pool: Pool) -> None:
 def test_threads_of_a_pool_that_is_closed_end_with_their_calls(pool: Pool) -> None:
     free = threading.Event()
     call = pool.submit(free.wait, 20)
-    pool.shutdown()
+    pool.shutdown(wait=False)
     free.set()
     call.result(5)
 
