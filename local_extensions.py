@@ -4,10 +4,12 @@ cookiecutter loads this because cookiecutter.json names it in _extensions, and r
 when the last question is answered. It runs on whatever Python cookiecutter runs on.
 """
 
+import json
 import keyword
 import re
 import sys
 import unicodedata
+from pathlib import Path
 
 from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
@@ -90,6 +92,21 @@ def name_problem(name: str) -> str | None:
     return None
 
 
+def changed_variables(answers: dict[str, str]) -> list[str]:
+    """Return the derived variables that are not what cookiecutter.json makes of the answers.
+
+    Somebody gave them on the command line, and the project's parts would not fit together.
+    """
+    questions = Path(__file__).with_name("cookiecutter.json").read_text(encoding="utf-8")
+    environment = Environment()
+    return [
+        name
+        for name, expression in json.loads(questions).items()
+        if name.startswith("__") and name not in ("__checked", "__prompts__")
+        if answers[name] != environment.from_string(expression).render(cookiecutter=answers)
+    ]
+
+
 class UnfitAnswer(FailedHookException):
     """Its text is all that cookiecutter's command line prints before it exits with 1."""
 
@@ -112,6 +129,11 @@ def refuse_unfit(answers: dict[str, str]) -> str:
             "'sqlite' is a file on one of them. Answer database 'postgresql', or deployment "
             "'compose' or 'systemd'."
         )
+    problems += [
+        f"{name} {answers[name]!r} cannot be given: it follows from the answers. Answer "
+        "interface, realtime, database and deployment only."
+        for name in changed_variables(answers)
+    ]
     if problems:
         # A console that cannot show a character shows its escape instead of failing.
         encoding = sys.stdout.encoding or "ascii"

@@ -140,6 +140,22 @@ def test_combination_is_refused(folder: Path, answers: dict[str, str]) -> None:
         assert_refused(run, folder, "deployment", "'postgresql'")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("__channels", "yes"), ("__channels", "y"), ("__wsgi", "")]
+)
+def test_what_follows_from_the_answers_cannot_be_given(folder: Path, name: str, value: str) -> None:
+    run = cookiecutter(folder, interface="wsgi", **{name: value})
+
+    assert_refused(run, folder, name, "follows from the answers")
+
+
+def test_what_an_update_of_the_template_gives_again_is_taken(folder: Path) -> None:
+    """Tools that update a project give all that was known of it, this too."""
+    run = cookiecutter(folder, interface="asgi", __asgi="y", __wsgi="", __channels="")
+
+    assert run.returncode == 0
+
+
 def test_name_of_no_letters_asks_for_a_slug(folder: Path) -> None:
     assert_refused(cookiecutter(folder, project_name="🚀"), folder, "project_slug")
 

@@ -27,8 +27,9 @@ def expected_files(project: Project) -> set[str]:
     notifications = f"{slug}/notifications"
     registration = f"{pages}/templates/registration"
     files = {
-        ".editorconfig", ".env", ".env.example", ".gitignore", ".pre-commit-config.yaml",
-        ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
+        ".editorconfig", ".env", ".env.example", ".gitattributes", ".gitignore",
+        ".pre-commit-config.yaml", ".python-version", "README.md", "justfile", "manage.py",
+        "pyproject.toml",
         "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
         "config/metrics.py", "config/settings.py", "config/static_files.py", "config/threads.py",
         "config/urls.py",
@@ -242,6 +243,20 @@ def test_secret_is_in_env_only_and_env_is_private(placed: Project) -> None:
 
 def test_every_project_has_a_secret_of_its_own(bake: Bake) -> None:
     assert bake().read(".env") != bake().read(".env")
+
+
+def test_scripts_keep_their_line_ends_where_git_would_change_them(
+    project: Project, tmp_path: Path
+) -> None:
+    """As on Windows, whose git has this setting."""
+    repository = tmp_path / "repository"
+    project.must("git", "init", "--quiet", str(repository))
+    git = ("git", f"--git-dir={repository / '.git'}", f"--work-tree={project.path}")
+    project.must(*git, "add", "manage.py", "justfile", ".gitattributes")
+    checkout = tmp_path / "checkout"
+    project.must(*git, "-c", "core.autocrlf=true", "checkout-index", "-a", f"--prefix={checkout}/")
+
+    assert b"\r" not in (checkout / "manage.py").read_bytes()
 
 
 def test_documented_variables_are_those_that_are_read(project: Project) -> None:

@@ -266,6 +266,37 @@ WATCH_STATE = """() => {
 }"""
 
 
+# Nobody ever answers. For how many seconds the page waited for it, each time that it tried.
+BUSY = """
+    window.waited = [];
+    window.WebSocket = class {
+        constructor() { this.begun = Date.now(); }
+        close() { window.waited.push((Date.now() - this.begun) / 1000); }
+    };
+"""
+
+
+def test_page_is_more_patient_with_each_attempt(house: House, browser: Browser) -> None:
+    """A crowd that came again after the same time would never be let in."""
+    if not chats(house):
+        return
+    visitor = Visitor(browser, house.site)
+    visitor.log_in("ada")
+    visitor.page.clock.install()
+    visitor.page.add_init_script(BUSY)
+    visitor.page.goto("/chat/lobby/")
+    visitor.page.clock.run_for(900_000)
+
+    waited = visitor.page.evaluate("window.waited")
+    assert len(waited) > 5
+    assert waited[:4] == sorted(waited[:4])
+    for attempt, seconds in enumerate(waited):
+        # Half as long again by chance, so that they come apart; it looks every 5 seconds.
+        expected = min(10 * 2**attempt, 80)
+        assert expected < seconds <= expected * 1.5 + 5, waited
+    visitor.context.close()
+
+
 def test_home_page_shows_what_answers(house: House, browser: Browser) -> None:
     visitor = Visitor(browser, house.site)
     visitor.page.goto("/")

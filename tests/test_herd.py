@@ -22,7 +22,7 @@ COMBINATIONS = [
     and answers["realtime"] != "none"
     and answers["database"] == "postgresql"
 ]
-COUNT = 400
+COUNT = 1000
 # Times as long as at the plain one's, whose users are read one by one, as they are everywhere:
 # less than once on a machine with nothing else to do.
 MOST = 1.5
