@@ -105,14 +105,13 @@ if __name__ == "__main__":
     uvicorn_conf.main()
 """
 BENCH_SOCKETS = """\
-from config.asgi import application
-from config.routing import routes
+from config.asgi import application, websockets
 
 from bench.consumers import Broadcast, Chat, Echo
 from django.urls import path
 
-# The router of config/routing.py holds this very list; its last entry matches everything.
-routes[:0] = [
+# Before its last entry, which matches everything.
+websockets.router.routes[:0] = [
     path("ws/bench/echo/", Echo.as_asgi()),
     path("ws/bench/broadcast/", Broadcast.as_asgi()),
     path("ws/bench/chat/<slug:room>/", Chat.as_asgi()),

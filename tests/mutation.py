@@ -7,7 +7,7 @@ are there for that file. A change that they all pass is printed: either a test i
 the change makes no difference; then it stands in mutants.toml, with the reason.
 
 Cosmic Ray finds the places, changes the files and runs the tests. mutmut was tried as well:
-it forks a process that has run the tests before, where the threads of config/threads.py are
+it forks a process that has run the tests before, where the threads of serving/threads.py are
 dead, so that each change seems to be noticed; and it leaves module level and decorated
 functions alone.
 """
@@ -40,12 +40,15 @@ from tests.project import Project, uv
 
 # What serves every request, and the quick tests of it.
 FILES = {
-    "config/middleware.py": ["tests/test_async_views.py"],
-    "config/edge.py": ["tests/test_edge.py"],
-    "config/static_files.py": ["tests/test_static_files.py"],
-    "config/threads.py": ["tests/test_threads.py", "tests/test_handler.py"],
-    "config/request_thread.py": ["tests/test_handler.py", "tests/test_async_views.py"],
-    "config/handler.py": ["tests/test_handler.py", "tests/test_async_views.py"],
+    "serving/middleware.py": ["serving/tests/test_async_views.py"],
+    "serving/edge.py": ["serving/tests/test_edge.py"],
+    "serving/static_files.py": ["serving/tests/test_static_files.py"],
+    "serving/threads.py": ["serving/tests/test_threads.py", "serving/tests/test_handler.py"],
+    "serving/request_thread.py": [
+        "serving/tests/test_handler.py",
+        "serving/tests/test_async_views.py",
+    ],
+    "serving/handler.py": ["serving/tests/test_handler.py", "serving/tests/test_async_views.py"],
 }
 KNOWN = Path(__file__).with_name("mutants.toml")
 # One change for each place: of those that Cosmic Ray has for an operator, the nearest.

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib import import_module
 
-from config import threads
+from serving import threads
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse

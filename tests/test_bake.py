@@ -30,15 +30,18 @@ def expected_files(project: Project) -> set[str]:
         ".editorconfig", ".env", ".env.example", ".gitattributes", ".gitignore",
         ".pre-commit-config.yaml", ".python-version", "README.md", "justfile", "manage.py",
         "pyproject.toml",
-        "config/__init__.py", "config/edge.py", "config/environment.py", "config/logs.py",
-        "config/metrics.py", "config/settings.py", "config/static_files.py", "config/threads.py",
-        "config/urls.py",
+        "config/__init__.py", "config/environment.py", "config/settings.py", "config/urls.py",
+        "serving/README.md", "serving/__init__.py", "serving/edge.py", "serving/health.py",
+        "serving/logs.py", "serving/metrics.py", "serving/static_files.py", "serving/threads.py",
+        "serving/tests/__init__.py", "serving/tests/conftest.py", "serving/tests/test_edge.py",
+        "serving/tests/test_health.py", "serving/tests/test_static_files.py",
+        "serving/tests/test_threads.py",
         f"{slug}/__init__.py",
         f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/login.py",
         f"{users}/models.py",
         f"{users}/migrations/__init__.py", f"{users}/migrations/0001_initial.py",
         f"{pages}/__init__.py", f"{pages}/apps.py", f"{pages}/context_processors.py",
-        f"{pages}/health.py", f"{pages}/serving.py", f"{pages}/urls.py", f"{pages}/views.py",
+        f"{pages}/serving.py", f"{pages}/urls.py", f"{pages}/views.py",
         f"{pages}/static/pages/icon.svg", f"{pages}/static/pages/site.css",
         f"{pages}/templates/base.html", f"{pages}/templates/pages/home.html",
         f"{pages}/templates/400.html", f"{pages}/templates/403.html",
@@ -50,16 +53,16 @@ def expected_files(project: Project) -> set[str]:
         f"{registration}/password_reset_confirm.html", f"{registration}/password_reset_done.html",
         f"{registration}/password_reset_form.html",
         "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
-        "tests/test_edge.py", "tests/test_environment.py", "tests/test_health.py",
-        "tests/test_pages.py", "tests/test_static_files.py", "tests/test_threads.py",
+        "tests/test_environment.py", "tests/test_pages.py",
     }  # fmt: skip
     if wsgi:
-        files |= {"config/wsgi.py", "config/gunicorn.conf.py"}
+        files |= {"config/wsgi.py", "config/gunicorn.conf.py", "serving/gunicorn_worker.py"}
     if asgi:
         files |= {
-            "config/asgi.py", "config/handler.py", "config/middleware.py",
-            "config/request_thread.py", "config/uvicorn_conf.py", "tests/test_async_views.py",
-            "tests/test_handler.py", "tests/test_uvicorn_conf.py",
+            "config/asgi.py", "config/uvicorn_conf.py",
+            "serving/handler.py", "serving/middleware.py", "serving/request_thread.py",
+            "serving/uvicorn_server.py", "serving/tests/test_async_views.py",
+            "serving/tests/test_handler.py", "serving/tests/test_uvicorn_server.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
@@ -69,7 +72,7 @@ def expected_files(project: Project) -> set[str]:
         files |= {f"{users}/batches.py", f"{users}/sessions.py"}
     if channels:
         files |= {
-            "config/routing.py", "config/websocket.py", "tests/test_chat.py",
+            "config/routing.py", "serving/sockets.py", "tests/test_chat.py",
             f"{pages}/consumers.py",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
             f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",

@@ -511,7 +511,7 @@ def test_variables_are_those_that_the_project_reads(cluster: Cluster) -> None:
 
 
 def test_timeouts_are_a_chain(cluster: Cluster) -> None:
-    health = cluster.project.read(f"{cluster.project.slug}/pages/health.py")
+    health = cluster.project.read("serving/health.py")
     checks = number(health, r"^TIMEOUT = (\d+)$")
     for role, deployment in cluster.roles.items():
         pod = deployment["spec"]["template"]["spec"]

@@ -253,7 +253,7 @@ def test_database_connections_are_kept(installed: Project, tmp_path: Path) -> No
         installed.must("python", "manage.py", "shell", "-v", "0", "-c", FACTS, **variables)
     )
 
-    # Connections are kept: under ASGI as well, where config/threads.py has threads that live on.
+    # Connections are kept: under ASGI as well, where serving/threads.py has threads that live on.
     assert facts["max_age"] == 60
     assert facts["health_checks"]
     assert not facts["atomic"]
@@ -365,7 +365,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 reader = InMemoryMetricReader()
 api.set_meter_provider(MeterProvider([reader]))
 from prometheus_client import generate_latest
-from config import metrics, threads
+from serving import metrics, threads
 pool = threads.Pool("numbers", 2, 4)
 pool.submit(int).result()
 metrics.OPEN["sockets"] += 3

@@ -116,7 +116,7 @@ def test_static_files_are_cached_for_ever(site: Site) -> None:
     assert httpx.post(site.origin + css, verify=False).status_code == 405
     head = httpx.head(site.origin + css, verify=False)
     assert (head.status_code, head.content) == (200, b"")
-    # What config/static_files.py mends: an ETag that a proxy made weak, a changed file.
+    # What serving/static_files.py mends: an ETag that a proxy made weak, a changed file.
     assert site.get(css, headers={"If-None-Match": f'"x", W/{etag}'}).status_code == 304
     changed = {"Range": "bytes=0-9", "If-Range": '"another"'}
     assert site.get(css, headers=changed).status_code == 200

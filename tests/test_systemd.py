@@ -565,14 +565,14 @@ def test_new_release_fails_nobody_and_changes_no_data(site: Installed) -> None:
 BROKEN = {
     "wsgi": [
         ("config/settings.py", "INSTALLED_APPS = [", "INSTALLED_APPS = [[", "is not complete"),
-        ("config/edge.py", "import functools", "import nonsense", "does not answer"),
+        ("serving/edge.py", "import functools", "import nonsense", "does not answer"),
         ("deploy/systemd/{slug}-web.service", "bin/gunicorn", "bin/nonsense", "does not answer"),
         ("deploy/systemd/nginx.conf", "server {", "serve {", "nginx does not accept"),
     ],
     "both": [
         ("uv.lock", "[[package]]", "[[", "is not complete"),
         ("config/settings.py", "DEBUG = environment.DEBUG", "DEBUG = True", "does not pass its"),
-        ("config/edge.py", "import functools", "import nonsense", "does not answer"),
+        ("serving/edge.py", "import functools", "import nonsense", "does not answer"),
         ("deploy/systemd/{slug}-live.service", "User=", "User=not_", "does not answer"),
     ],
 }

@@ -13,7 +13,8 @@ from typing import Any
 
 from django.utils.csp import CSP
 
-from config import environment, logs
+from config import environment
+from serving import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -26,7 +27,7 @@ SECRET_KEY = environment.SECRET_KEY
 
 ALLOWED_HOSTS = environment.ALLOWED_HOSTS
 
-# Proxies whose forwarded headers are believed, see config/edge.py. There is nothing to set
+# Proxies whose forwarded headers are believed, see serving/edge.py. There is nothing to set
 # in SECURE_PROXY_SSL_HEADER or USE_X_FORWARDED_HOST.
 TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 
@@ -54,7 +55,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     # Answers /health/… first: probes know no Host header and no https.
-    "{{ cookiecutter.project_slug }}.pages.health.health_middleware",
+    "serving.health.health_middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -21,8 +21,8 @@ import structlog
 from django.db.models import Max
 
 from config import environment
-from config.request_thread import run_alone
-from config.threads import Overloaded
+from serving.request_thread import run_alone
+from serving.threads import Overloaded
 
 from . import hints
 from .models import Notification

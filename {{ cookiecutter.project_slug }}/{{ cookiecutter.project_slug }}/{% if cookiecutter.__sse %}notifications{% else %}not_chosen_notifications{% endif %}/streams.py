@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 from django.db import Error
 
-from config.request_thread import release_thread
+from serving.request_thread import release_thread
 from {{ cookiecutter.project_slug }}.users.batches import Batch
 from {{ cookiecutter.project_slug }}.users.sessions import find_user
 

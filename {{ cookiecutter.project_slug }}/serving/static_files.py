@@ -16,11 +16,11 @@ from typing import Any
 {% if cookiecutter.__both %}
 from servestatic import ServeStatic, ServeStaticASGI
 
-from config.edge import Receive, Send
+from serving.edge import Receive, Send
 {% elif cookiecutter.__asgi %}
 from servestatic import ServeStaticASGI
 
-from config.edge import Receive, Send
+from serving.edge import Receive, Send
 {% else %}
 from servestatic import ServeStatic
 {% endif %}

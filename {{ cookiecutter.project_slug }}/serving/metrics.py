@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from config import threads
+from serving import threads
 
 logger = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from structlog.typing import EventDict, Processor
 from structlog.typing import Processor
 {% endif %}
 
-# What every line carries; contextvars hold the request's id (see config/edge.py).
+# What every line carries; contextvars hold the request's id (see serving/edge.py).
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -107,7 +107,7 @@ def configure(debug: bool) -> dict[str, Any]:
             # Tells of each changed file; uvicorn tells of those that it reloads for.
             "watchfiles": {"level": "WARNING"},
 {% endif %}
-            # The access line of config/edge.py tells of 4xx answers already.
+            # The access line of serving/edge.py tells of 4xx answers already.
             "django.request": {"level": "ERROR"},
             # Scanners send wrong Host headers all day; the access line shows them.
             "django.security.DisallowedHost": {"level": "CRITICAL"},

@@ -14,11 +14,11 @@ from asgiref.testing import ApplicationCommunicator
 {% endif %}
 
 {% if cookiecutter.__both %}
-from config.static_files import PIECE, ASGIStaticFiles, WSGIStaticFiles
+from serving.static_files import PIECE, ASGIStaticFiles, WSGIStaticFiles
 {% elif cookiecutter.__asgi %}
-from config.static_files import PIECE, ASGIStaticFiles
+from serving.static_files import PIECE, ASGIStaticFiles
 {% else %}
-from config.static_files import PIECE, WSGIStaticFiles
+from serving.static_files import PIECE, WSGIStaticFiles
 {% endif %}
 
 SMALL = b"0123456789"

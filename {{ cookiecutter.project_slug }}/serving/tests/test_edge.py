@@ -1,4 +1,4 @@
-"""Who is asking, the id of a request, its size, the access line (config/edge.py)."""
+"""Who is asking, the id of a request, its size, the access line (serving/edge.py)."""
 
 {% if cookiecutter.__wsgi %}
 import io
@@ -15,14 +15,14 @@ from asgiref.sync import async_to_sync
 {% endif %}
 
 {% if cookiecutter.__channels %}
-from config import metrics
+from serving import metrics
 {% endif %}
 {% if cookiecutter.__wsgi and cookiecutter.__asgi %}
-from config.edge import MAX_BODY, ASGIEdge, WSGIEdge, identify
+from serving.edge import MAX_BODY, ASGIEdge, WSGIEdge, identify
 {% elif cookiecutter.__wsgi %}
-from config.edge import MAX_BODY, WSGIEdge, identify
+from serving.edge import MAX_BODY, WSGIEdge, identify
 {% else %}
-from config.edge import MAX_BODY, ASGIEdge, identify
+from serving.edge import MAX_BODY, ASGIEdge, identify
 {% endif %}
 
 PROXY = "127.0.0.1"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from {{ cookiecutter.project_slug }}.pages import health
+from serving import health
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -2,7 +2,7 @@
 
 /health/live    The process answers. It touches nothing, or a database that is away would
                 get every process killed.
-/health/ready   The process can do its work: it is not stuck (config/threads.py), and all
+/health/ready   The process can do its work: it is not stuck (serving/threads.py), and all
                 CHECKS pass in time. 503 takes it out of rotation until they do.
 """
 
@@ -28,7 +28,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import sync_and_async_middleware
 {% endif %}
 
-from config.threads import overseer
+from serving.threads import overseer
 
 logger = logging.getLogger(__name__)
 

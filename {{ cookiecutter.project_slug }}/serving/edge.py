@@ -31,7 +31,7 @@ import structlog
 from django.conf import settings
 {% if cookiecutter.__asgi %}
 
-from config import metrics
+from serving import metrics
 {% endif %}
 
 logger = structlog.get_logger("access")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import structlog
 
-from config import metrics, threads
-from config.threads import Overloaded, Pool
+from serving import metrics, threads
+from serving.threads import Overloaded, Pool
 
 
 @pytest.fixture

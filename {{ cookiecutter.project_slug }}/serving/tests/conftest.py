@@ -1,0 +1,10 @@
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+
+@pytest.fixture
+def ada(db: None) -> Any:
+    """A person with an account; the password is the user name, twice."""
+    return get_user_model().objects.create_user("ada", "ada@example.com", "adaada")
