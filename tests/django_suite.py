@@ -19,9 +19,9 @@ def setup_with_subclasses(*arguments: object, **options: object) -> None:
     setup(*arguments, **options)  # type: ignore[arg-type]
     import django.core.asgi
     import django.core.handlers.asgi
+    from django.utils.module_loading import import_string
     from serving.handler import Handler
     from serving.middleware import INLINE
-    from django.utils.module_loading import import_string
 
     django.core.asgi.ASGIHandler = django.core.handlers.asgi.ASGIHandler = Handler
     for stock, inline in INLINE.items():

@@ -10,13 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from importlib import import_module
 
-from serving import threads
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
+from serving import threads
 
 # Seconds between the heartbeats of the emitted streams, where a test has not the time to wait.
 if seconds := os.environ.get("PROBE_HEARTBEAT"):
