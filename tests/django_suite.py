@@ -19,7 +19,11 @@ def setup_with_subclasses(*arguments: object, **options: object) -> None:
     setup(*arguments, **options)  # type: ignore[arg-type]
     import django.core.asgi
     import django.core.handlers.asgi
+    from django.conf import settings
     from django.utils.module_loading import import_string
+
+    # Those of the project, which Django's tests do not have.
+    settings.MAX_PAGE_THREADS, settings.MAX_VIEW_THREADS = 40, 200
     from serving.handler import Handler
     from serving.middleware import INLINE
 
