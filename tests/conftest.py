@@ -144,9 +144,50 @@ def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Bu
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run everything, as with CI set")
     parser.addoption(
         "--write-tables", action="store_true", help="write the tables in docs/ anew, of results"
     )
+
+
+# What runs if nobody says what: all that is quick, and of what starts servers one project for
+# each interface. Every choice of every question of code is in one of them.
+FIRST_LOOK = ("wsgi-none-sqlite", "asgi-sse-postgresql", "both-channels-postgresql")
+FIRST_LOOK_FILES = ("test_browser.py", "test_dev.py", "test_project.py", "test_serve.py")
+
+
+def is_first_look(config: pytest.Config) -> bool:
+    """Return whether this is `uv run pytest` and no more, on somebody's own machine."""
+    if hasattr(config, "workerinput"):
+        return config.workerinput["first_look"]
+    asked = config.option.markexpr or config.option.keyword or config.option.all
+    by_itself = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return by_itself and not asked and not os.environ.get("CI")
+
+
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput["first_look"] = is_first_look(node.config)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not is_first_look(config):
+        return
+    chosen, others = [], []
+    for item in items:
+        quick = item.get_closest_marker("bake") or (
+            item.path.name in FIRST_LOOK_FILES and any(f"[{n}" in item.nodeid for n in FIRST_LOOK)
+        )
+        (chosen if quick else others).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=others)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if is_first_look(config):
+        terminalreporter.write_line(
+            f"This was a first look: what the questions write, and {', '.join(FIRST_LOOK)} started "
+            "and spoken to. `uv run pytest --all` does everything, in an hour; -m takes one layer."
+        )
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
