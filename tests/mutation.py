@@ -45,6 +45,7 @@ FILES = {
     "serving/static_files.py": ["serving/tests/test_static_files.py"],
     "serving/threads.py": ["serving/tests/test_threads.py", "serving/tests/test_handler.py"],
     "serving/request_thread.py": [
+        "serving/tests/test_request_thread.py",
         "serving/tests/test_handler.py",
         "serving/tests/test_async_views.py",
     ],
@@ -250,7 +251,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--project", type=Path, help="a project that is installed already")
     asked = parser.parse_args()
     asked.files = [
-        file for file in FILES if not asked.files or file.removeprefix("config/") in asked.files
+        file for file in FILES if not asked.files or file.removeprefix("serving/") in asked.files
     ]
     return asked
 

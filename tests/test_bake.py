@@ -62,7 +62,8 @@ def expected_files(project: Project) -> set[str]:
             "config/asgi.py", "config/uvicorn_conf.py",
             "serving/handler.py", "serving/middleware.py", "serving/request_thread.py",
             "serving/uvicorn_server.py", "serving/tests/test_async_views.py",
-            "serving/tests/test_handler.py", "serving/tests/test_uvicorn_server.py",
+            "serving/tests/test_handler.py", "serving/tests/test_request_thread.py",
+            "serving/tests/test_uvicorn_server.py",
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
