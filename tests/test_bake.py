@@ -41,7 +41,7 @@ def expected_files(project: Project) -> set[str]:
         f"{users}/models.py",
         f"{users}/migrations/__init__.py", f"{users}/migrations/0001_initial.py",
         f"{pages}/__init__.py", f"{pages}/apps.py", f"{pages}/context_processors.py",
-        f"{pages}/serving.py", f"{pages}/urls.py", f"{pages}/views.py",
+        f"{pages}/server.py", f"{pages}/urls.py", f"{pages}/views.py",
         f"{pages}/static/pages/icon.svg", f"{pages}/static/pages/site.css",
         f"{pages}/templates/base.html", f"{pages}/templates/pages/home.html",
         f"{pages}/templates/400.html", f"{pages}/templates/403.html",

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 {% endif %}
 from django.shortcuts import render
 
-from .serving import served_by
+from .server import served_by
 
 
 def home(request: HttpRequest) -> HttpResponse:
