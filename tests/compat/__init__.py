@@ -101,10 +101,11 @@ def equip(project: Project, variables: dict[str, str]) -> None:
             )  # fmt: skip
     if project.is_(realtime="channels"):
         replace(
-            project, "config/routing.py", "routes = [\n",
+            project, "config/routing.py", "websocket_urlpatterns = [\n",
             "from extras.schema import schema\n"
             "from strawberry.channels import GraphQLWSConsumer\n\n"
-            'routes = [\n    path("ws/graphql/", GraphQLWSConsumer.as_asgi(schema=schema)),\n',
+            "websocket_urlpatterns = [\n"
+            '    path("ws/graphql/", GraphQLWSConsumer.as_asgi(schema=schema)),\n',
         )  # fmt: skip
 
     project.must("python", "manage.py", "shell", "-v", "0", "-c", PREPARE, **variables)
