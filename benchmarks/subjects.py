@@ -133,7 +133,7 @@ SUBJECTS = [
         "wsgi, 1 thread", "wsgi", "wsgi", GUNICORN,
         "each worker answers one request at a time",
         ("trivial", "page-postgresql", "blocking", "memory", "overload"), "emitted wsgi",
-        gunicorn="threads = MAX_THREADS = 1", variables=TWO,
+        gunicorn="threads = Worker.max_threads = 1", variables=TWO,
     ),
     Subject(
         "wsgi, 1 worker", "wsgi", "wsgi", GUNICORN,

@@ -160,7 +160,8 @@ def is_first_look(config: pytest.Config) -> bool:
     """Return whether this is `uv run pytest` and no more, on somebody's own machine."""
     if hasattr(config, "workerinput"):
         return config.workerinput["first_look"]
-    asked = config.option.markexpr or config.option.keyword or config.option.all
+    options = ("markexpr", "keyword", "all", "lf", "failedfirst", "newfirst", "stepwise")
+    asked = any(getattr(config.option, name, None) for name in options)
     by_itself = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     return by_itself and not asked and not os.environ.get("CI")
 
@@ -183,10 +184,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if is_first_look(config):
+    if is_first_look(config) and not config.option.collectonly:
         terminalreporter.write_line(
-            f"This was a first look: what the questions write, and {', '.join(FIRST_LOOK)} started "
-            "and spoken to. `uv run pytest --all` does everything, in an hour; -m takes one layer."
+            "This was a first look: what the questions write, and of what starts servers "
+            f"{', '.join(FIRST_LOOK)}. `uv run pytest --all` does everything, in an hour; "
+            "-m takes one layer."
         )
 
 

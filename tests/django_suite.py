@@ -24,6 +24,7 @@ def setup_with_subclasses(*arguments: object, **options: object) -> None:
 
     # Those of the project, which Django's tests do not have.
     settings.MAX_PAGE_THREADS, settings.MAX_VIEW_THREADS = 40, 200
+    settings.MAX_OTHER_THREADS = 100
     from serving.handler import Handler
     from serving.middleware import INLINE
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
-from tests.conftest import Bake
+from tests.conftest import FIRST_LOOK, Bake
 from tests.project import Project
 
 pytestmark = pytest.mark.bake
@@ -59,7 +59,7 @@ def expected_files(project: Project) -> set[str]:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py", "serving/gunicorn_worker.py"}
     if asgi:
         files |= {
-            "config/asgi.py", "config/uvicorn_conf.py",
+            "config/asgi.py", "config/uvicorn_conf.py", "tests/test_asgi.py",
             "serving/handler.py", "serving/middleware.py", "serving/request_thread.py",
             "serving/uvicorn_server.py", "serving/tests/test_async_views.py",
             "serving/tests/test_handler.py", "serving/tests/test_request_thread.py",
@@ -261,6 +261,36 @@ def test_scripts_keep_their_line_ends_where_git_would_change_them(
     project.must(*git, "-c", "core.autocrlf=true", "checkout-index", "-a", f"--prefix={checkout}/")
 
     assert b"\r" not in (checkout / "manage.py").read_bytes()
+
+
+def test_first_look_at_the_tests_meets_every_choice() -> None:
+    seen = [answers for answers in SITES if name_of(answers) in FIRST_LOOK]
+
+    assert len(seen) == len(FIRST_LOOK)
+    for question in seen[0]:
+        assert {answers[question] for answers in seen} == set(CHOICES[question])
+
+
+def test_every_package_goes_where_the_site_is_to_run(placed: Project) -> None:
+    """Into the image and to the machine, and is compiled there."""
+    packages = {
+        str(path.parent.relative_to(placed.path)) for path in placed.path.glob("*/__init__.py")
+    }
+    packages -= {"tests"}
+    assert packages == {"config", "serving", placed.slug}
+    if placed.is_(deployment="none"):
+        return
+    taken = placed.read(".dockerignore")
+    compiled = re.search(r"compileall -q (.*)", placed.read("Dockerfile"))
+    assert compiled
+    assert set(compiled[1].split()) == packages
+    assert packages <= set(re.findall(r"^!(\S+)$", taken, re.M))
+    if placed.is_(deployment="systemd"):
+        script = placed.read("deploy/systemd/install.sh").replace("$site", placed.slug)
+        for command in ("compileall -q", "tar --create"):
+            line = re.search(rf"{command} (.*)", script.replace("\\\n", " "))
+            assert line
+            assert packages <= set(line[1].replace('"', "").split())
 
 
 def test_documented_variables_are_those_that_are_read(project: Project) -> None:

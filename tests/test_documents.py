@@ -49,7 +49,7 @@ def test_readme_tells_what_each_answer_emits(name: str, value: str) -> None:
         "deployment": "compose",
     }
     everything = expected_files(Project(TEMPLATE, answers | {name: value}))
-    for file in re.findall(r"`((?:config|deploy)/[\w./]+|Dockerfile)`", row[1]):
+    for file in re.findall(r"`((?:config|serving|deploy)/[\w./]+|Dockerfile)`", row[1]):
         assert any(name == file or name.startswith(file) for name in everything), file
 
 

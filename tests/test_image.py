@@ -47,8 +47,10 @@ def volumes(built_site: Built, tmp_path: Path) -> dict[Path, str]:
 def test_it_holds_what_is_needed_and_no_more(built_site: Built) -> None:
     here = built_site.image.root / "srv" / "site"
     assert {path.name for path in here.iterdir()} == {
-        "config", "manage.py", "pyproject.toml", "staticfiles", "uv.lock", built_site.project.slug,
+        "config", "manage.py", "pyproject.toml", "serving", "staticfiles", "uv.lock",
+        built_site.project.slug,
     }  # fmt: skip
+    assert not (here / "serving" / "tests").exists()
     # Installed, but not for development; no tool to install or compile with.
     for absent in ("pytest", "ruff", "mypy", "daphne", "uv", "just"):
         assert not (built_site.image.root / "srv/venv/bin" / absent).exists()
@@ -57,7 +59,8 @@ def test_it_holds_what_is_needed_and_no_more(built_site: Built) -> None:
         names = {path.name for path in found.iterdir()} if found.is_dir() else set()
         assert not names & {"uv", "uvx", "gcc", "cc", "make"}
     # Compiled already, as nothing can be written there later.
-    for module in ("config/settings.py", f"{built_site.project.slug}/users/models.py"):
+    own = f"{built_site.project.slug}/users/models.py"
+    for module in ("config/settings.py", "serving/edge.py", own):
         folder = (here / module).parent / "__pycache__"
         assert list(folder.glob(f"{Path(module).stem}.*.pyc"))
     assert (here / "staticfiles" / "staticfiles.json").exists()

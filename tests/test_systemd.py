@@ -496,10 +496,12 @@ def test_secret_is_private_and_code_is_nobodys_to_change(site: Installed) -> Non
     release = site.machine.path(f"/opt/{slug}/{site.release}")
     assert {path.name for path in release.iterdir()} == {
         ".python-version", ".venv", "config", "deploy", "manage.py", "pyproject.toml",
-        "staticfiles", "uv.lock", slug,
+        "serving", "staticfiles", "uv.lock", slug,
     }  # fmt: skip
+    assert not (release / "serving" / "tests").exists()
     # Compiled, as it cannot be later.
     assert list(release.glob("config/__pycache__/settings.*.pyc"))
+    assert list(release.glob("serving/__pycache__/edge.*.pyc"))
     assert list(release.glob(".venv/lib/python3.*/site-packages/django/__pycache__/*.pyc"))
     assert not list(release.glob(".venv/bin/pytest"))
     state = site.machine.path(f"/var/lib/{slug}")

@@ -105,11 +105,14 @@ DATABASES = {"default": environment.DATABASE}
 # is stuck.
 FAST_ASGI = True
 
-# Threads of each process at most, for pages and for async views, while they only wait for a
-# database or for another site; while they compute there are 4 of each. A thread may hold a
-# database connection, and PostgreSQL takes 100 unless somebody raised it.
+# Threads of each process at most, for pages, for async views and for asyncio.to_thread(),
+# while they only wait for a database or for another site. While they compute there are few.
+{% if cookiecutter.__postgresql %}
+# A thread may hold a connection, and PostgreSQL takes 100 unless somebody raised it.
+{% endif %}
 MAX_PAGE_THREADS = 40
 MAX_VIEW_THREADS = 200
+MAX_OTHER_THREADS = 100
 
 {% endif %}
 # A thread keeps its connection for a minute instead of opening one for every request, and

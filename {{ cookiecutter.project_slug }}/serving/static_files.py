@@ -2,7 +2,8 @@
 
 What servestatic's own classes cost is why. The one for ASGI starts a thread for each
 request, which reads 8 KiB at a time: twenty times as much, and a client that reads slowly
-holds a thread. The one for WSGI reads ranges so.
+holds a thread. The one for WSGI reads ranges so. It relies on their table `files`, and on
+the responses that it holds.
 """
 
 {% if cookiecutter.__asgi %}

@@ -115,8 +115,8 @@ give_up() {
 trap give_up EXIT
 
 # Nothing but this: no .env, no database of development.
-tar --create --exclude=__pycache__ config "$site" manage.py pyproject.toml uv.lock .python-version \
-    deploy/systemd/nginx.conf "deploy/systemd/$site-"* |
+tar --create --exclude=__pycache__ --exclude=serving/tests config serving "$site" \
+    manage.py pyproject.toml uv.lock .python-version deploy/systemd/nginx.conf "deploy/systemd/$site-"* |
     tar --extract --no-same-owner --directory="$release"
 (
     cd "$release"
@@ -124,7 +124,7 @@ tar --create --exclude=__pycache__ config "$site" manage.py pyproject.toml uv.lo
     export UV_PYTHON_INSTALL_DIR=/opt/$site/python
     export UV_PROJECT_ENVIRONMENT=.venv UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
     uv sync --quiet --locked --no-dev
-    .venv/bin/python -m compileall -q config "$site"
+    .venv/bin/python -m compileall -q config serving "$site"
     # The settings want values that this command has no use for.
     env -i DJANGO_SECRET_KEY=unused DJANGO_ALLOWED_HOSTS=unused{% if cookiecutter.__postgresql %} DATABASE_URL=postgresql://unused{% endif %} \
         .venv/bin/python manage.py collectstatic --no-input --verbosity 0

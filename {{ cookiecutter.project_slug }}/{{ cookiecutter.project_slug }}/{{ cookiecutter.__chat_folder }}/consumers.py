@@ -27,7 +27,7 @@ logger = structlog.get_logger(__name__)
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
-    """One browser in the chat. config/routing.py has looked at its origin.
+    """One browser in the chat. serving/sockets.py has looked at its origin.
 
     It has no channel of its own: the hub of this process hears for all of its sockets.
     """
