@@ -149,9 +149,18 @@ def test_what_follows_from_the_answers_cannot_be_given(folder: Path, name: str, 
     assert_refused(run, folder, name, "follows from the answers")
 
 
+def test_check_of_the_answers_cannot_be_skipped(folder: Path) -> None:
+    """cookiecutter shows a traceback as well, where a hook refuses."""
+    run = cookiecutter(folder, interface="wsgi", realtime="channels", __checked="")
+
+    assert run.returncode == 1
+    assert run.stdout.splitlines()[-1].startswith("realtime 'channels' needs connections")
+    assert list(folder.iterdir()) == []
+
+
 def test_what_an_update_of_the_template_gives_again_is_taken(folder: Path) -> None:
     """Tools that update a project give all that was known of it, this too."""
-    run = cookiecutter(folder, interface="asgi", __asgi="y", __wsgi="", __channels="")
+    run = cookiecutter(folder, interface="asgi", __asgi="y", __wsgi="", __checked="")
 
     assert run.returncode == 0
 

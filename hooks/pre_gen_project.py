@@ -1,0 +1,3 @@
+"""Refuse unfit answers once more: `__checked=` on the command line skips the first time."""
+
+# {{ cookiecutter | refuse_unfit }}
