@@ -11,6 +11,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.containers", "tests.site")
+# They are written for projects, and run in those.
+collect_ignore = ["inside"]
 
 from tests import services
 from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of

@@ -19,6 +19,7 @@ import itertools
 import os
 import random
 import resource
+import shlex
 import sys
 import tempfile
 import time
@@ -36,20 +37,20 @@ from cosmic_ray.testing import run_tests
 from cosmic_ray.work_item import TestOutcome
 
 from tests.combinations import CHOICES, TEMPLATE
-from tests.project import Project, uv
+from tests.project import PYTEST_INSIDE, Project, uv
 
-# What serves every request, and the quick tests of it.
+# What serves every request, and the quick tests of it, in tests/inside/.
 FILES = {
-    "serving/middleware.py": ["serving/tests/test_async_views.py"],
-    "serving/edge.py": ["serving/tests/test_edge.py"],
-    "serving/static_files.py": ["serving/tests/test_static_files.py"],
-    "serving/threads.py": ["serving/tests/test_threads.py", "serving/tests/test_handler.py"],
+    "serving/middleware.py": ["serving/test_async_views.py"],
+    "serving/edge.py": ["serving/test_edge.py"],
+    "serving/static_files.py": ["serving/test_static_files.py"],
+    "serving/threads.py": ["serving/test_threads.py", "serving/test_handler.py"],
     "serving/request_thread.py": [
-        "serving/tests/test_request_thread.py",
-        "serving/tests/test_handler.py",
-        "serving/tests/test_async_views.py",
+        "serving/test_request_thread.py",
+        "serving/test_handler.py",
+        "serving/test_async_views.py",
     ],
-    "serving/handler.py": ["serving/tests/test_handler.py", "serving/tests/test_async_views.py"],
+    "serving/handler.py": ["serving/test_handler.py", "serving/test_async_views.py"],
 }
 KNOWN = Path(__file__).with_name("mutants.toml")
 # One change for each place: of those that Cosmic Ray has for an operator, the nearest.
@@ -209,11 +210,13 @@ def known() -> dict[Key, str]:
     }
 
 
-def survivors(project: Project, file: str, sample: int | None) -> tuple[list[Mutant], int]:
+def survivors(
+    project: Project, tests: Path, file: str, sample: int | None
+) -> tuple[list[Mutant], int]:
     """Return the mutants of a file that its tests let pass, and how many there were."""
     path = project.path / file
-    tests = [name for name in FILES[file] if (project.path / name).exists()]
-    command = f"{project.bin / 'pytest'} -x -q -p no:cacheprovider {' '.join(tests)}"
+    chosen_tests = [str(tests / name) for name in FILES[file] if (tests / name).exists()]
+    command = shlex.join([str(project.bin / "python"), *PYTEST_INSIDE, "-x", *chosen_tests])
     started = time.monotonic()
     outcome, output = run_tests(command, 300)
     if outcome != TestOutcome.SURVIVED:
@@ -265,19 +268,20 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))
     explained, new = known(), 0
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        answers = {"interface": "both", "realtime": asked.realtime}
         if asked.project:
-            project = Project(asked.project.resolve(), {})
+            project = Project(asked.project.resolve(), answers)
         else:
-            answers = {"interface": "both", "realtime": asked.realtime, "ci": "none"}
             path = cookiecutter(
                 str(TEMPLATE), no_input=True, extra_context=answers, output_dir=folder
             )
             project = Project(Path(path), answers)
             project.must(uv(), "sync", "--quiet", "--compile-bytecode")
+        tests = project.write_inside_tests(Path(folder))
         os.environ.update(project.environment())
         os.chdir(project.path)
         for file in asked.files:
-            alive, tried = survivors(project, file, asked.sample)
+            alive, tried = survivors(project, tests, file, asked.sample)
             unknown = [
                 mutant
                 for mutant in alive

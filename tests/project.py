@@ -6,7 +6,19 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.combinations import Answers
+from cookiecutter.generate import generate_context
+from cookiecutter.prompt import prompt_for_config
+from cookiecutter.utils import create_env_with_context
+
+from tests.combinations import CHOICES, TEMPLATE, Answers
+
+# Tests of what the template writes that are no business of a project's owner. They are written
+# like the project: with conditions in their names and in them.
+INSIDE = TEMPLATE / "tests" / "inside"
+PYTEST_INSIDE = (
+    "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib",
+    "-c", "pyproject.toml", "--rootdir", ".",
+)  # fmt: skip
 
 # What the tests run under must not leak into a project's own environment.
 LEAKS = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COV_", "DJANGO_", "DATABASE_URL", "REDIS_URL",
@@ -92,3 +104,25 @@ class Project:
     def install(self) -> None:
         """Install it as its first `uv run` would."""
         self.must(uv(), "sync", "--quiet")
+
+    def write_inside_tests(self, folder: Path) -> Path:
+        """Write the tests of tests/inside/ for this project's answers; return where they are."""
+        asked = {"project_name", "project_slug", *CHOICES}
+        answers = {name: value for name, value in self.answers.items() if name in asked}
+        questions = generate_context(str(TEMPLATE / "cookiecutter.json"), extra_context=answers)
+        context = {"cookiecutter": prompt_for_config(questions, no_input=True)}
+        environment = create_env_with_context(context)
+        # Where the project's own rules for tests hold.
+        tests = folder / "tests"
+        for source in sorted(path for path in INSIDE.rglob("*") if path.is_file()):
+            name = environment.from_string(str(source.relative_to(INSIDE))).render(context)
+            if name.endswith(".py"):  # and not a cache, or one that is not wanted
+                target = tests / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                text = environment.from_string(source.read_text(encoding="utf-8"))
+                target.write_text(text.render(context), encoding="utf-8")
+        return tests
+
+    def pytest_inside(self, tests: Path, **variables: str) -> str:
+        """Run such tests in the installed project, all of which must pass; return the output."""
+        return self.must("python", *PYTEST_INSIDE, str(tests), **variables)

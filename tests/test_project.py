@@ -9,7 +9,7 @@ import pytest
 
 from tests.combinations import SITES, Answers, name_of
 from tests.conftest import Bake
-from tests.project import PRODUCTION, Project, uv
+from tests.project import PRODUCTION, PYTEST_INSIDE, Project, uv
 from tests.services import PostgreSQL
 
 pytestmark = pytest.mark.project
@@ -52,15 +52,22 @@ def test_its_own_tests_pass(installed: Project) -> None:
     assert int(total[1]) >= 75, output
 
 
-def test_its_own_tests_pass_on_postgresql(installed: Project, postgresql: PostgreSQL) -> None:
+def test_what_it_stands_on_is_tested_inside_it(installed: Project, tmp_path: Path) -> None:
+    output = installed.pytest_inside(installed.write_inside_tests(tmp_path))
+
+    assert re.search(r"\b\d\d+ passed", output)
+    assert not re.search(r"\d+ skipped", output)
+
+
+def test_all_these_tests_pass_on_postgresql(
+    installed: Project, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
     if installed.is_(database="sqlite"):
         assert "psycopg" not in installed.read("pyproject.toml")
         return
-    output = installed.must(
-        "pytest", "-q", "-p", "no:cacheprovider", DATABASE_URL=postgresql.new_database()
-    )
-
-    assert re.search(r"\b\d\d+ passed", output)
+    for tests in (Path("tests"), installed.write_inside_tests(tmp_path)):
+        output = installed.pytest_inside(tests, DATABASE_URL=postgresql.new_database())
+        assert re.search(r"\b\d+ passed", output)
 
 
 # An owner changes settings; one project for each kind of async code.
@@ -102,11 +109,12 @@ def test_its_own_tests_pass_after_a_usual_change_of_the_settings(
     (tmp_path / "changed.py").write_text(f"from tests.settings import *\n{change}")
     (tmp_path / "changed_urls.py").write_text(LANGUAGES_URLS)
 
-    output = install(**answers).must(
-        "pytest", "-q", "-p", "no:cacheprovider", "--ds", "changed", PYTHONPATH=f"{tmp_path}:."
-    )
-
-    assert re.search(r"\b\d\d+ passed", output)
+    project = install(**answers)
+    for tests in (Path("tests"), project.write_inside_tests(tmp_path)):
+        output = project.must(
+            "python", *PYTEST_INSIDE, "--ds", "changed", str(tests), PYTHONPATH=f"{tmp_path}:."
+        )
+        assert re.search(r"\b\d+ passed", output)
 
 
 ASYNC_TEST = """

@@ -115,7 +115,7 @@ give_up() {
 trap give_up EXIT
 
 # Nothing but this: no .env, no database of development.
-tar --create --exclude=__pycache__ --exclude=serving/tests config serving "$site" \
+tar --create --exclude=__pycache__ config serving "$site" \
     manage.py pyproject.toml uv.lock .python-version deploy/systemd/nginx.conf "deploy/systemd/$site-"* |
     tar --extract --no-same-owner --directory="$release"
 (
