@@ -31,8 +31,8 @@ DEPENDENCIES = {
 # Names of the template's own packages, applications and folders.
 OWN_NAMES = {
     "accounts", "admin", "auth", "chat", "config", "deploy", "events", "manage", "messages",
-    "notifications", "pages", "serving", "settings", "site", "static", "staticfiles",
-    "templates", "tests", "users",
+    "notifications", "serving", "settings", "site", "static", "staticfiles", "templates",
+    "tests", "users", "welcome",
 }  # fmt: skip
 # Missing in sys.stdlib_module_names: Python's own tests, and what newer Pythons add.
 MORE_MODULES = {"annotationlib", "compression", "test"}

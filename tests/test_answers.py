@@ -1,6 +1,7 @@
 """Answers are data: the unfit are refused with a sentence, the others simply stand there."""
 
 import ast
+import html
 import json
 import re
 import subprocess
@@ -241,7 +242,7 @@ def test_name_in_any_language_simply_stands_there(
         if file.endswith(".py"):
             ast.parse(project.read(file))
     assert tomllib.loads(project.read("pyproject.toml"))["project"]["description"] == name
-    assert f'SITE_NAME = "{name}"' in project.read("config/settings.py")
+    assert f" · {name}</title>" in html.unescape(project.read(f"{slug}/templates/base.html"))
     ruff = str(toolbox.bin / "ruff")
     project.must(ruff, "format", "--no-cache", "--check")
     project.must(ruff, "check", "--no-cache")

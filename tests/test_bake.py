@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
 from tests.conftest import FIRST_LOOK, Bake
@@ -24,32 +23,23 @@ def expected_files(project: Project) -> set[str]:
     asgi = project.answers["interface"] in ("asgi", "both")
     both = project.is_(interface="both")
     channels = project.is_(realtime="channels")
-    pages, users, chat = f"{slug}/pages", f"{slug}/users", f"{slug}/chat"
+    users, chat, welcome = f"{slug}/users", f"{slug}/chat", f"{slug}/welcome"
     notifications = f"{slug}/notifications"
-    registration = f"{pages}/templates/registration"
+    templates = f"{slug}/templates"
     files = {
         ".editorconfig", ".env", ".env.example", ".gitattributes", ".gitignore",
-        ".pre-commit-config.yaml", ".python-version", "README.md", "justfile", "manage.py",
-        "pyproject.toml",
+        ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/environment.py", "config/settings.py", "config/urls.py",
         "serving/README.md", "serving/__init__.py", "serving/edge.py", "serving/health.py",
         "serving/logs.py", "serving/metrics.py", "serving/static_files.py", "serving/threads.py",
-        f"{slug}/__init__.py",
-        f"{users}/__init__.py", f"{users}/admin.py", f"{users}/apps.py", f"{users}/login.py",
-        f"{users}/models.py",
+        f"{slug}/__init__.py", f"{slug}/static/icon.svg", f"{slug}/static/site.css",
+        f"{templates}/400.html", f"{templates}/403.html", f"{templates}/403_csrf.html",
+        f"{templates}/404.html", f"{templates}/500.html", f"{templates}/base.html",
+        f"{templates}/registration/login.html",
+        f"{users}/__init__.py", f"{users}/admin.py", f"{users}/login.py", f"{users}/models.py",
         f"{users}/migrations/__init__.py", f"{users}/migrations/0001_initial.py",
-        f"{pages}/__init__.py", f"{pages}/apps.py", f"{pages}/context_processors.py",
-        f"{pages}/server.py", f"{pages}/urls.py", f"{pages}/views.py",
-        f"{pages}/static/pages/icon.svg", f"{pages}/static/pages/site.css",
-        f"{pages}/templates/base.html", f"{pages}/templates/pages/home.html",
-        f"{pages}/templates/400.html", f"{pages}/templates/403.html",
-        f"{pages}/templates/403_csrf.html", f"{pages}/templates/404.html",
-        f"{pages}/templates/500.html",
-        f"{registration}/login.html",
-        f"{registration}/password_change_done.html", f"{registration}/password_change_form.html",
-        f"{registration}/password_reset_complete.html",
-        f"{registration}/password_reset_confirm.html", f"{registration}/password_reset_done.html",
-        f"{registration}/password_reset_form.html",
+        f"{welcome}/__init__.py", f"{welcome}/tests.py", f"{welcome}/urls.py",
+        f"{welcome}/views.py", f"{welcome}/templates/welcome/home.html",
         "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
         "tests/test_pages.py",
     }  # fmt: skip
@@ -63,14 +53,12 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
-    if both or channels:
-        files |= {f"{pages}/static/pages/home.js"}
     if not project.is_(realtime="none"):
         files |= {f"{users}/batches.py", f"{users}/sessions.py"}
     if channels:
         files |= {
             "config/routing.py", "serving/sockets.py", "tests/test_chat.py",
-            f"{pages}/consumers.py",
+            f"{welcome}/consumers.py",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
             f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",
             f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",
@@ -191,13 +179,6 @@ def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
     assert metadata["project"]["description"] == project.answers["project_name"]
     assert metadata["project"]["requires-python"] == ">=3.13"
 
-    hooks = yaml.safe_load(project.read(".pre-commit-config.yaml"))
-    assert [hook["id"] for hook in hooks["repos"][0]["hooks"]] == [
-        "ruff-format",
-        "ruff-check",
-        "mypy",
-    ]
-
     editor = configparser.ConfigParser()
     editor.read_string("[preamble]\n" + project.read(".editorconfig"))
     assert editor["*"]["charset"] == "utf-8"
@@ -236,7 +217,7 @@ def test_dependencies_are_those_of_the_answers(project: Project) -> None:
 def test_settings_name_just_the_applications_that_exist(project: Project) -> None:
     settings = project.read("config/settings.py")
     named = set(re.findall(rf'"{project.slug}\.(\w+)",', settings))
-    existing = {path.parent.name for path in (project.path / project.slug).glob("*/apps.py")}
+    existing = {path.parent.name for path in (project.path / project.slug).glob("*/__init__.py")}
 
     assert named == existing
     assert ("WSGI_APPLICATION" in settings) == (project.path / "config/wsgi.py").exists()

@@ -77,11 +77,11 @@ def test_mail_goes_to_the_terminal(site: Site) -> None:
 
 
 def test_template_and_code_are_reloaded(site: Site) -> None:
-    pages = site.project.path / site.project.slug / "pages"
+    welcome = site.project.path / site.project.slug / "welcome"
 
-    edit(pages / "templates/pages/home.html", "is running", "is being edited")
+    edit(welcome / "templates/welcome/home.html", "is running", "is being edited")
     wait_until(lambda: "is being edited" in site.reloaded("/"), "the template is reloaded")
-    edit(pages / "views.py", "django.get_version()", '"edited-too"')
+    edit(welcome / "views.py", "django.get_version()", '"edited-too"')
     wait_until(lambda: "edited-too" in site.reloaded("/"), "the code is reloaded")
 
 

@@ -129,7 +129,7 @@ def serves(serving: Container, origin: str) -> None:
     """Pages, uploads beyond what stays in memory, and all of it within the limit of memory."""
     home = httpx.get(origin, timeout=20)
     assert home.status_code == 200
-    [style] = re.findall(r'href="(/static/pages/site\.\w+\.css)"', home.text)
+    [style] = re.findall(r'href="(/static/site\.\w+\.css)"', home.text)
     assert httpx.get(origin + style).headers["Content-Encoding"] == "gzip"
     assert httpx.get(f"{origin}/health/ready").status_code == 200
 

@@ -70,6 +70,25 @@ def test_all_these_tests_pass_on_postgresql(
         assert re.search(r"\b\d+ passed", output)
 
 
+def test_welcome_page_goes_with_its_folder_and_the_lines_that_name_it(
+    install: Bake, tmp_path: Path
+) -> None:
+    for realtime in ("none", "channels"):
+        project = install(interface="both", realtime=realtime)
+        copy = Project(tmp_path / realtime, project.answers)
+        shutil.copytree(project.path, copy.path, symlinks=True)
+        shutil.rmtree(copy.path / copy.slug / "welcome")
+        for file in (copy.path / "config").glob("*.py"):
+            lines = file.read_text().splitlines(keepends=True)
+            file.write_text("".join(line for line in lines if "welcome" not in line))
+
+        programs = [str(project.bin / "python"), "-m"]
+        assert copy.run(*programs, "pytest", "-q", "-p", "no:cacheprovider").returncode == 0
+        copy.must(*programs, "ruff", "check", "--no-cache")
+        copy.must(*programs, "ruff", "format", "--no-cache", "--check")
+        copy.must(*programs, "mypy", ".")
+
+
 # An owner changes settings; one project for each kind of async code.
 CHANGED = pytest.mark.parametrize(
     "answers",
@@ -92,9 +111,9 @@ LANGUAGES_URLS = """
 from django.conf.urls.i18n import i18n_patterns
 from django.urls import path
 from config.urls import urlpatterns as all_of_them
-from corner_shop.pages import urls, views
+from corner_shop.welcome import urls, views
 
-pages, login, accounts, admin, *others = all_of_them
+welcome, login, accounts, admin, *others = all_of_them
 home = path("", views.home, name="home")
 # What a proxy sends to ASGI has no language.
 urlpatterns = [*i18n_patterns(home, login, accounts, admin), *urls.urlpatterns[1:], *others]

@@ -541,7 +541,7 @@ def test_new_release_fails_nobody_and_changes_no_data(site: Installed) -> None:
         "shell", "-v", "0", "-c",
         "from django.contrib.auth import get_user_model as m; m().objects.create(username='ada')",
     )  # fmt: skip
-    page = site.project.path / site.project.slug / "pages/templates/base.html"
+    page = site.project.path / site.project.slug / "templates/base.html"
     page.write_text(page.read_text().replace("</body>", "<!-- the new release --></body>"))
     loads = [
         subprocess.Popen(

@@ -18,9 +18,6 @@ from serving import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# The name that people see: page titles, mails, the log-in page.
-SITE_NAME = "{{ cookiecutter.project_name }}"
-
 DEBUG = environment.DEBUG
 
 SECRET_KEY = environment.SECRET_KEY
@@ -35,9 +32,8 @@ TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 # Application definition
 
 INSTALLED_APPS = [
-    # Before django.contrib.admin, whose password pages they replace.
     "{{ cookiecutter.project_slug }}.users",
-    "{{ cookiecutter.project_slug }}.pages",
+    "{{ cookiecutter.project_slug }}.welcome",
 {% if cookiecutter.__channels %}
     "{{ cookiecutter.project_slug }}.chat",
     "channels",
@@ -71,7 +67,7 @@ ROOT_URLCONF = "config.urls"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [],
+        "DIRS": [BASE_DIR / "{{ cookiecutter.project_slug }}" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -79,7 +75,6 @@ TEMPLATES = [
                 "django.template.context_processors.csp",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "{{ cookiecutter.project_slug }}.pages.context_processors.site",
             ],
         },
     },
@@ -246,9 +241,9 @@ AUTH_USER_MODEL = "users.User"
 
 LOGIN_URL = "login"
 
-LOGIN_REDIRECT_URL = "home"
+LOGIN_REDIRECT_URL = "/"
 
-LOGOUT_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "/"
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -279,6 +274,8 @@ USE_TZ = True
 STATIC_URL = "/static/"
 
 STATIC_ROOT = BASE_DIR / "staticfiles"
+
+STATICFILES_DIRS = [BASE_DIR / "{{ cookiecutter.project_slug }}" / "static"]
 
 # In production a file's name carries a hash of its content, and browsers keep it for ever.
 # In development files are served from where they are.

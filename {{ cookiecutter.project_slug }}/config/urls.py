@@ -10,7 +10,7 @@ from django.urls import include, path
 from {{ cookiecutter.project_slug }}.users.login import LimitedForm
 
 urlpatterns = [
-    path("", include("{{ cookiecutter.project_slug }}.pages.urls")),
+    path("", include("{{ cookiecutter.project_slug }}.welcome.urls")),
     path(
         "accounts/login/", LoginView.as_view(authentication_form=LimitedForm), name="login"
     ),

@@ -19,7 +19,7 @@ def test_logging_in_and_out(client: Client, ada: User) -> None:
     response = client.post(
         reverse("login"), {"username": "ada", "password": "adaada"}, follow=True
     )
-    assert response.redirect_chain == [(reverse("home"), 302)]
+    assert response.redirect_chain == [("/", 302)]
     assert "Log out ada" in response.content.decode()
 
     page = client.post(reverse("logout"), follow=True).content.decode()
@@ -80,7 +80,7 @@ def test_changing_the_password(client: Client, ada: User) -> None:
         follow=True,
     )
 
-    assert "Password changed" in response.content.decode()
+    assert response.status_code == 200
     assert client.login(username="ada", password=new)
 
 
@@ -96,15 +96,14 @@ def test_resetting_a_forgotten_password(client: Client, ada: User) -> None:
         address, {"new_password1": new, "new_password2": new}, follow=True
     )
 
-    assert "Password set" in response.content.decode()
+    assert response.status_code == 200
     assert client.login(username="ada", password=new)
-    assert "was used already" in client.get(link, follow=True).content.decode()
+    # Once only.
+    assert not client.get(link, follow=True).context["validlink"]
 
 
 def test_address_without_an_account_gets_no_mail(client: Client, db: None) -> None:
-    response = client.post(
-        reverse("password_reset"), {"email": "nobody@example.com"}, follow=True
-    )
+    response = client.post(reverse("password_reset"), {"email": "nobody@example.com"})
 
-    assert "Check your mail" in response.content.decode()
+    assert response["Location"] == reverse("password_reset_done")
     assert mail.outbox == []

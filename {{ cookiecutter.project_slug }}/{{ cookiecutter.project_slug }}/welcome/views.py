@@ -1,4 +1,17 @@
+"""The page of a new site, which says what serves it.
+
+README.md says how to delete this folder.
+"""
+
+{% if cookiecutter.__asgi %}
+import sys
+from importlib.metadata import version
+
+{% endif %}
 import django
+{% if cookiecutter.__asgi %}
+from django.core.handlers.asgi import ASGIRequest
+{% endif %}
 {% if cookiecutter.__both %}
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -8,15 +21,13 @@ from django.http import HttpRequest, HttpResponse
 {% endif %}
 from django.shortcuts import render
 
-from .server import served_by
-
 
 def home(request: HttpRequest) -> HttpResponse:
-    """Say what this page was served by. Make it the home page of your own."""
+    """Show the page."""
     interface, server = served_by(request)
     return render(
         request,
-        "pages/home.html",
+        "welcome/home.html",
         {
             "interface": interface,
             "server": server,
@@ -24,6 +35,25 @@ def home(request: HttpRequest) -> HttpResponse:
             "database": connection.display_name,
         },
     )
+
+
+def served_by(request: HttpRequest) -> tuple[str, str]:
+    """Return the interface and the server through which `request` came in."""
+{% if cookiecutter.__asgi %}
+    if isinstance(request, ASGIRequest):
+        return "ASGI", asgi_server()
+{% endif %}
+    return "WSGI", request.META.get("SERVER_SOFTWARE") or "unknown server"
+{% if cookiecutter.__asgi %}
+
+
+def asgi_server() -> str:
+    """Return name and version of the ASGI server in this process. A scope does not tell."""
+    for name in ("uvicorn", "granian", "hypercorn", "daphne"):
+        if name in sys.modules:
+            return f"{name}/{version(name)}"
+    return "unknown server"
+{% endif %}
 {% if cookiecutter.__both %}
 
 

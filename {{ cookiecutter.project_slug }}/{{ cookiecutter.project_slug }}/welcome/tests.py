@@ -1,0 +1,78 @@
+{% if cookiecutter.__both or cookiecutter.__channels %}
+import re
+
+{% endif %}
+import pytest
+{% if cookiecutter.__asgi %}
+from asgiref.sync import async_to_sync
+{% endif %}
+{% if cookiecutter.__channels %}
+from channels.testing import WebsocketCommunicator
+{% endif %}
+{% if cookiecutter.__asgi %}
+from django.test import AsyncClient, Client
+{% else %}
+from django.test import Client
+{% endif %}
+from django.urls import reverse
+{% if cookiecutter.__channels %}
+
+from config.routing import websockets
+{% endif %}
+
+
+@pytest.mark.django_db
+def test_page_names_the_interface_that_served_it(client: Client) -> None:
+    page = client.get(reverse("home")).content.decode()
+
+    # The test client speaks to Django as a WSGI server does.
+    assert '<dd id="interface">WSGI</dd>' in page
+{% if cookiecutter.__asgi %}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_page_says_asgi_under_asgi() -> None:
+    response = async_to_sync(AsyncClient().get)(reverse("home"))
+
+    assert '<dd id="interface">ASGI</dd>' in response.content.decode()
+{% endif %}
+{% if cookiecutter.__both or cookiecutter.__channels %}
+
+
+@pytest.mark.django_db
+def test_each_page_has_a_nonce_of_its_own(client: Client) -> None:
+    nonces = []
+    for _ in range(2):
+        response = client.get(reverse("home"))
+        match = re.search(r"'nonce-([\w-]+)'", response["Content-Security-Policy"])
+        assert match
+        assert f'nonce="{match[1]}"' in response.content.decode()
+        nonces.append(match[1])
+
+    assert nonces[0] != nonces[1]
+{% endif %}
+{% if cookiecutter.__both %}
+
+
+def test_async_status_is_under_a_path_that_the_proxy_sends_to_asgi(client: Client) -> None:
+    from config.proxy import ASGI_PATHS
+
+    response = client.get(reverse("async-status"))
+
+    assert response.json()["interface"] == "WSGI"
+    assert any(response.request["PATH_INFO"].startswith(path) for path in ASGI_PATHS)
+{% endif %}
+{% if cookiecutter.__channels %}
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_socket_opens_for_anybody_from_this_site() -> None:
+    origin = [(b"origin", b"http://testserver"), (b"host", b"testserver")]
+    visitor = WebsocketCommunicator(websockets, "/ws/status/", origin)
+
+    assert await visitor.connect() == (True, None)
+    assert (await visitor.receive_json_from())["interface"] == "ASGI"
+    await visitor.send_to(text_data="{")
+    assert await visitor.receive_nothing()
+    await visitor.disconnect()
+{% endif %}
