@@ -19,7 +19,7 @@ def test_logging_in_and_out(client: Client, ada: User) -> None:
     response = client.post(
         reverse("login"), {"username": "ada", "password": "adaada"}, follow=True
     )
-    assert response.redirect_chain == [("/", 302)]
+    assert response.redirect_chain[0] == ("/", 302)
     assert "Log out ada" in response.content.decode()
 
     page = client.post(reverse("logout"), follow=True).content.decode()
