@@ -11,7 +11,7 @@ from pathlib import Path
 answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
 
 # Folders whose condition is false are rendered under such names: a name may not be empty.
-for folder in (Path(answers["project_slug"]), Path("deploy")):
+for folder in (Path(answers["project_slug"]), Path("serving"), Path("deploy")):
     for not_chosen in folder.glob("not_chosen_*"):
         if not_chosen.is_dir() and not not_chosen.is_symlink():
             shutil.rmtree(not_chosen)

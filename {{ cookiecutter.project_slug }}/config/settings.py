@@ -197,6 +197,8 @@ if database[0] == "django.db.backends.sqlite3":
     database[-1] = str(Path(database[-1]).resolve())
 database_digest = sha256(repr(database).encode()).hexdigest()[:16]
 REDIS_PREFIX = f"{{ cookiecutter.project_slug }}-{database_digest}"
+# The Redis through which processes hear of each other's news (serving/live/hints.py).
+REDIS_URL = environment.REDIS_URL
 
 if environment.REDIS_URL:
     CACHES = {

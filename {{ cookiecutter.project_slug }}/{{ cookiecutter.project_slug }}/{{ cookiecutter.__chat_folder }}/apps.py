@@ -8,8 +8,9 @@ class ChatConfig(AppConfig):
     name = "{{ cookiecutter.project_slug }}.chat"
 
     def ready(self) -> None:
-        from . import sessions
+        from serving.live.sessions import connect_signals
+
         from .checks import check_channel_layer
 
         checks.register(check_channel_layer)
-        sessions.connect()
+        connect_signals()

@@ -8,7 +8,9 @@ from urllib.parse import parse_qs
 import structlog
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.db import DatabaseError
+from django.db import Error
+
+from serving.live.hints import apublish
 
 from . import limits, posting
 from .frames import (
@@ -16,11 +18,12 @@ from .frames import (
     Frame,
     FrameError,
     encode,
+    encode_message,
     is_room_name,
     parse,
     parse_after,
 )
-from .hub import Hub, here
+from .hub import Hub
 from .sockets import Socket
 
 logger = structlog.get_logger(__name__)
@@ -61,9 +64,9 @@ class ChatConsumer(AsyncWebsocketConsumer):
             return
         await self.accept()
         self.frames: deque[float] = deque(maxlen=limits.FRAMES_PER_SECOND)
-        self.hub = here()
+        self.hub = Hub.here()
         key = self.scope["session"].session_key
-        self.socket = Socket(self.user.pk, key, self.send)
+        self.socket = Socket(self.hub.read_together, self.user.pk, key)
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
         after = parse_after(query.get("after", [""])[-1])
         try:
@@ -72,7 +75,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.reply("error", text=str(error), limit=error.limit)
             await self.close(TOO_MANY_SOCKETS, error.limit)
             return
-        except DatabaseError:
+        except Error:
             logger.exception("chat not entered", room=self.room)
             await self.close(1011)
             return
@@ -89,13 +92,15 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self.writer.cancel()
         if self.socket:
             socket, self.socket = self.socket, None
-            await self.hub.remove(socket)
+            await self.hub.depart(socket)
 
     async def write(self, socket: Socket) -> None:
         """Send what the hub offers, until the browser is gone or the session has ended."""
         code = 1011
         try:
-            code = await socket.write()
+            while (frame := await socket.next_frame()) is not None:
+                await self.send(text_data=frame)
+            code = socket.closing
         except OSError:
             # The browser is gone; the end of the socket follows.
             return
@@ -120,7 +125,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             details = {"limit": error.limit, "key": error.key or frame.key}
             given = {name: value for name, value in details.items() if value}
             await self.reply("error", text=str(error), **given)
-        except DatabaseError:
+        except Error:
             logger.exception("chat frame not done", type=frame.type, room=frame.room)
             await self.reply("error", text="That did not work.", key=frame.key, again=True)
 
@@ -144,12 +149,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
                     frame.room, self.user, frame.text, frame.key, limited=True
                 )
                 if previous is not None:
-                    # Here it needs no channel layer.
-                    await self.hub.take(frame.room, message, previous)
+                    # Here it needs neither a hint nor a query.
+                    shown = encode_message(message, frame.room)
+                    self.hub.broadcast(frame.room, previous, message.pk, shown)
                 await self.reply("stored", key=frame.key, id=message.pk)
                 if previous is not None:
-                    event = posting.event_of(frame.room, message)
-                    await posting.tell(posting.group_of(frame.room), event)
+                    await apublish(posting.hint_of(frame.room, message))
             case "enter":
                 if not limits.may_enter(self.user, frame.room):
                     raise FrameError("You may not enter that room.")
@@ -170,6 +175,6 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def reply(self, type_: str, **fields: Any) -> None:
         """Send this browser a frame, if it is still there."""
-        # If not, what it asked for is done all the same, and others are told of it.
+        # If not, what it asked for is done all the same.
         with suppress(OSError):
             await self.send(text_data=encode(type_, **fields))

@@ -27,8 +27,7 @@ from .models import Message, Room
 # The largest number that databases have for an id.
 LAST_ID = 2**63 - 1
 
-# Codes with which a socket is closed, beside those of RFC 6455: 4000 and up are our own.
-SESSION_ENDED = 4401
+# A code with which a socket is closed, beside those in serving/live/subscribers.py.
 TOO_MANY_SOCKETS = 4429
 
 

@@ -18,9 +18,6 @@ FRAMES_PER_SECOND = 20
 
 # Messages that a room shows to whoever enters it.
 HISTORY = 50
-# Messages that wait in this process's memory for a browser that reads slowly. What comes
-# after them is read from the database when they are gone.
-WAITING = 50
 
 
 def may_enter(user: User | AnonymousUser, room: str) -> bool:

@@ -1,44 +1,18 @@
-"""Storing messages, and telling everybody of them.
+"""Storing messages, and reading them."""
 
-The database is what counts. What is sent through the channel layer only says that there is
-something new: a layer forgets, others may write to it, and each process looks for itself
-(hub.py).
-"""
-
-import asyncio
 import secrets
-import time
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any
 
-import structlog
-from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
-from redis.exceptions import RedisError
 
+from serving.live.hints import Hint, publish_on_commit
 from {{ cookiecutter.project_slug }}.users.models import User
 
 from . import limits
 from .frames import FrameError, clean_text, encode_message, is_room_name
 from .models import Message, Room
-
-logger = structlog.get_logger(__name__)
-
-type Event = dict[str, Any]
-
-# Seconds for the channel layer to take an event; and for which nobody here asks one that
-# did not.
-PUBLISH_TIMEOUT = 1
-REST = 5
-resting_until = 0.0
-
-
-def group_of(room: str) -> str:
-    """Return the name of the channel layer's group for a room."""
-    return f"chat.{room}"
 
 
 def publish(room: str, author: User, text: str) -> Message:
@@ -57,7 +31,7 @@ def publish(room: str, author: User, text: str) -> Message:
         raise ValueError(str(error)) from None
     message, previous = store(room, author, text, secrets.token_hex(16))
     if previous is not None:
-        tell_on_commit(group_of(room), event_of(room, message))
+        publish_on_commit(hint_of(room, message))
     return message
 
 
@@ -93,9 +67,9 @@ def store(
     return message, previous
 
 
-def event_of(room: str, message: Message) -> Event:
-    """Return the event that tells of a message: a hint where to look, and nothing else."""
-    return {"type": "chat.message", "room": room, "id": message.pk}
+def hint_of(room: str, message: Message) -> Hint:
+    """Return the hint that there is a new message."""
+    return Hint("news", room, message.pk)
 
 
 def sent_before(author: User, key: str) -> Message | None:
@@ -124,38 +98,12 @@ def check_rate(author: User) -> None:
         )
 
 
-async def tell(group: str, event: Event) -> None:
-    """Send an event to all processes that are in a group of the channel layer.
-
-    If Redis is away they find it out from the database, a little later.
-    """
-    global resting_until
-    for attempt in (1, 2):
-        if time.monotonic() < resting_until:
-            return
-        try:
-            async with asyncio.timeout(PUBLISH_TIMEOUT):
-                await get_channel_layer().group_send(group, event)
-            return
-        except (OSError, RedisError) as error:
-            # One that was restarted answers the second time; one that hangs never does.
-            if attempt == 2 or isinstance(error, TimeoutError):
-                resting_until = time.monotonic() + REST
-                logger.warning("channel layer is away", group=group, error=repr(error))
-
-
-def tell_on_commit(group: str, event: Event) -> None:
-    """Do that from synchronous code, once its transaction is committed."""
-    # robust: what is committed is committed, whatever becomes of the telling.
-    transaction.on_commit(lambda: async_to_sync(tell)(group, event), robust=True)
-
-
-def missed(room: str, after: int, most: int) -> list[tuple[int, str]]:
-    """Return ids and frames of the messages after one, oldest first, `most` of them."""
+def missed(room: str, after: int, limit: int) -> list[tuple[int, str]]:
+    """Return ids and frames of the first `limit` messages after one, in their order."""
     messages: Iterable[Message] = (
         Message.objects.filter(room__name=room, pk__gt=after)
         .select_related("author")
-        .order_by("pk")[:most]
+        .order_by("pk")[:limit]
     )
     return [(message.pk, encode_message(message, room)) for message in messages]
 

@@ -1,6 +1,6 @@
 """Who is in which room now: a row for each socket, which its process renews.
 
-A process that dies leaves its rows behind. They count for LASTS seconds only.
+A process that dies leaves its rows behind. They count for PRESENCE_TTL seconds only.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ from . import limits
 from .models import Presence
 
 # Seconds for which a row counts. Its process renews it three times in them (hub.py).
-LASTS = 45
-# Names in a list of people; how many there are is told beside it.
-NAMES = 100
+PRESENCE_TTL = 45
+# Names in a list of people; how many there are is sent beside it.
+MAX_NAMES = 100
 
 # A socket in a room: the name of the room, the id of its user, its own name.
 type Seat = tuple[str, int, str]
@@ -27,13 +27,14 @@ type Seat = tuple[str, int, str]
 
 def here() -> QuerySet[Presence]:
     """Return the rows that count."""
-    return Presence.objects.filter(seen_at__gt=timezone.now() - timedelta(seconds=LASTS))
+    oldest = timezone.now() - timedelta(seconds=PRESENCE_TTL)
+    return Presence.objects.filter(seen_at__gt=oldest)
 
 
 def renew(seats: Iterable[Seat]) -> None:
     """Write that these sockets are in these rooms, and remove what counts no more."""
     write(seats)
-    long_ago = timezone.now() - timedelta(seconds=2 * LASTS)
+    long_ago = timezone.now() - timedelta(seconds=2 * PRESENCE_TTL)
     Presence.objects.filter(seen_at__lt=long_ago).delete()
 
 
@@ -79,11 +80,10 @@ def leave(sockets: Iterable[str], room: str | None = None) -> None:
 
 
 def people(room: str) -> tuple[list[str], int]:
-    """Return the first NAMES people in a room, in the order of the alphabet, and the number
-    of all."""
+    """Return the first MAX_NAMES people in a room, by name, and how many there are."""
     names = here().filter(room=room).order_by("user__username")
     distinct = names.values_list("user__username", flat=True).distinct()
-    return list(distinct[:NAMES]), distinct.count()
+    return list(distinct[:MAX_NAMES]), distinct.count()
 
 
 def counts(rooms: Iterable[str]) -> dict[str, int]:

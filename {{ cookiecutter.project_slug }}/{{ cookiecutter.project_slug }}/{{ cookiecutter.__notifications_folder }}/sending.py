@@ -1,13 +1,12 @@
 """How the rest of the site sends notifications: notify(), or anotify() in async code."""
 
-from functools import partial
-
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from . import hints, hub
+from serving.live.hints import Hint, publish_on_commit
+
 from .models import Notification
 
 # How many of a person's are kept, the newest; one that stays away for longer misses some.
@@ -33,17 +32,10 @@ def notify(user: AbstractBaseUser, text: str, url: str = "") -> Notification:
         notification.save(force_insert=True)
         own = Notification.objects.filter(user=user.pk)
         own.filter(pk__in=own.order_by("-pk").values("pk")[KEPT:]).delete()
-        # A hint that fails is not the sender's concern.
-        transaction.on_commit(partial(tell, user.pk, notification.pk), robust=True)
+        publish_on_commit(Hint("news", str(user.pk), notification.pk))
     return notification
 
 
 async def anotify(user: AbstractBaseUser, text: str, url: str = "") -> Notification:
     """Do what notify() does, for async code."""
     return await sync_to_async(notify)(user, text, url)
-
-
-def tell(user_id: int, newest: int) -> None:
-    """Tell the streams of this process, then the other processes, where there is news."""
-    hub.wake(user_id, newest)
-    hints.publish(user_id, newest)

@@ -10,10 +10,10 @@ from django.http import (
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
-from {{ cookiecutter.project_slug }}.users.sessions import find_user
+from serving.live.sessions import find_user
 
 from .forms import NotificationForm
-from .hub import here
+from .hub import Hub
 from .models import Notification
 from .sending import notify
 from .streams import stream
@@ -54,7 +54,7 @@ async def events(request: HttpRequest) -> HttpResponseBase:
     user = await find_user(key)
     if user is None or request.GET.get("user", str(user.pk)) != str(user.pk):
         return refusal(401, "You are logged out.")
-    if here().count(user.pk) >= MAX_STREAMS:
+    if Hub.here().count(user.pk) >= MAX_STREAMS:
         return refusal(429, "You have too many streams open; close some of your pages.")
     ids = [request.headers.get("Last-Event-ID", ""), request.GET.get("after", "")]
     after = next((int(value) for value in ids if is_id(value)), None)

@@ -1,7 +1,7 @@
-"""Questions of many connections to the database, asked together.
+"""Many connections ask the database together.
 
-After a restart all browsers come back at once. One by one they would stand in line for a
-thread, each for a query or two; together they are one query or two.
+After a restart all browsers come back at once. If each asked for itself, all would wait for
+a thread, one after the other. Together they need a query or two.
 """
 
 import asyncio
@@ -10,20 +10,22 @@ from contextvars import Context
 
 {% if cookiecutter.__channels %}
 from channels.db import database_sync_to_async
-{% else %}
-from serving.request_thread import run_alone
-from serving.threads import Overloaded
-{% endif %}
 
-# Questions that are asked together. More would keep the first ones waiting for the last.
-MOST = 100
+{% endif %}
+{% if cookiecutter.__sse %}
+from serving.request_thread import run_alone
+{% endif %}
+from serving.threads import Overloaded
+
+# Questions in one batch. More would keep the first ones waiting for the last.
+MAX_BATCH = 100
 
 
 class Batch[Question, Answer]:
     """An async function of one question, made of a synchronous one of many.
 
-    The first question is asked at once. Those that come while it is on its way wait for its
-    end, and are then asked together. If asking fails, it fails for all of them.
+    The first question is asked at once. Those that come meanwhile wait, and are then asked
+    together. If that fails, it fails for all of them.
     """
 
     def __init__(self, ask: Callable[[list[Question]], list[Answer]]) -> None:
@@ -50,7 +52,7 @@ class Batch[Question, Answer]:
         """Ask until nothing waits."""
         try:
             while self.waiting:
-                batch, self.waiting = self.waiting[:MOST], self.waiting[MOST:]
+                batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
                 # Leave out those whose client has gone.
                 batch = [one for one in batch if not one[1].done()]
                 if batch:
@@ -62,11 +64,7 @@ class Batch[Question, Answer]:
         """Ask a batch of questions and hand out the answers."""
         try:
             answers = await in_thread(self.ask, [question for question, _ in batch])
-{% if cookiecutter.__channels %}
-        except Exception as error:
-{% else %}
         except (Exception, Overloaded) as error:
-{% endif %}
             for _, answer in batch:
                 if not answer.done():
                     answer.set_exception(error)
@@ -77,7 +75,7 @@ class Batch[Question, Answer]:
 
 
 async def in_thread[T, R](call: Callable[[T], R], argument: T) -> R:
-    """Call in a thread that belongs to no connection in particular."""
+    """Call a function in a thread that belongs to no connection in particular."""
 {% if cookiecutter.__channels %}
     return await database_sync_to_async(call)(argument)
 {% else %}
