@@ -54,25 +54,30 @@ def expected_files(project: Project) -> set[str]:
     if both:
         files |= {"config/proxy.py", "config/serve.py"}
     if not project.is_(realtime="none"):
-        files |= {f"{users}/batches.py", f"{users}/sessions.py"}
+        live = "serving/live"
+        files |= {
+            f"{live}/__init__.py", f"{live}/apps.py", f"{live}/batches.py",
+            f"{live}/hints.py", f"{live}/hub.py", f"{live}/sessions.py", f"{live}/subscribers.py", f"{live}/static/live/live.js",
+        }  # fmt: skip
     if channels:
         files |= {
-            "config/routing.py", "serving/sockets.py", "tests/test_chat.py",
+            "config/routing.py", "serving/sockets.py", "tests/browser.py", "tests/test_chat.py",
+            "serving/live/static/live/socket.js", f"{chat}/static/chat/outbox.js",
             f"{welcome}/consumers.py",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
             f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",
             f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",
-            f"{chat}/sessions.py", f"{chat}/sockets.py", f"{chat}/urls.py", f"{chat}/views.py",
+            f"{chat}/sockets.py", f"{chat}/urls.py", f"{chat}/views.py",
             f"{chat}/migrations/__init__.py", f"{chat}/migrations/0001_initial.py",
             f"{chat}/static/chat/chat.css", f"{chat}/static/chat/chat.js",
             f"{chat}/templates/chat/room.html", f"{chat}/templates/chat/rooms.html",
         }  # fmt: skip
     if project.is_(realtime="sse"):
         files |= {
-            "tests/test_notifications.py",
+            "serving/live/shutdown.py", "tests/browser.py", "tests/test_notifications.py",
             f"{notifications}/__init__.py", f"{notifications}/admin.py",
-            f"{notifications}/apps.py", f"{notifications}/forms.py", f"{notifications}/hints.py",
-            f"{notifications}/hub.py", f"{notifications}/models.py", f"{notifications}/sending.py",
+            f"{notifications}/apps.py", f"{notifications}/forms.py", f"{notifications}/hub.py",
+            f"{notifications}/models.py", f"{notifications}/sending.py",
             f"{notifications}/streams.py", f"{notifications}/urls.py", f"{notifications}/views.py",
             f"{notifications}/migrations/__init__.py",
             f"{notifications}/migrations/0001_initial.py",

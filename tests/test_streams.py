@@ -204,7 +204,7 @@ class StreamHouse(House):
                 text=True,
             ).stdout.split()
 
-        names = pubsub("channels", f"{self.project.slug}-*.notifications")
+        names = pubsub("channels", f"{self.project.slug}-*.live")
         return sum(int(pubsub("numsub", name)[-1]) for name in names)
 
     def asgi_workers(self) -> list[int]:

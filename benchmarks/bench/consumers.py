@@ -1,8 +1,9 @@
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.auth import get_user_model
-from my_site.chat import hub, limits
+from my_site.chat import limits
 from my_site.chat.consumers import ChatConsumer
+from serving.live import hub
 
 # Here one person says everything, and has a thousand sockets.
 limits.MESSAGES_PER_SECOND = limits.SOCKETS_PER_USER = 1_000_000

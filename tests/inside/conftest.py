@@ -2,6 +2,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+{% if cookiecutter.__sse %}
+
+from tests.browser import open_stream as open_stream
+{% endif %}
 
 
 @pytest.fixture

@@ -41,6 +41,9 @@ INSTALLED_APPS = [
 {% if cookiecutter.__sse %}
     "{{ cookiecutter.project_slug }}.notifications",
 {% endif %}
+{% if cookiecutter.__live %}
+    "serving.live",
+{% endif %}
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -1,5 +1,8 @@
 import pytest
 
+{% if cookiecutter.__sse %}
+from tests.browser import open_stream as open_stream
+{% endif %}
 from {{ cookiecutter.project_slug }}.users.models import User
 
 

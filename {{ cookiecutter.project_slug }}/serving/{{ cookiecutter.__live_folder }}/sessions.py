@@ -97,7 +97,7 @@ def deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
 
 
 def connect_signals() -> None:
-    """Notice when Django ends a session. An app calls this when it is ready."""
+    """Notice when Django ends a session."""
     user_logged_out.connect(logged_out)
     post_save.connect(saved, sender=get_user_model())
     post_delete.connect(deleted, sender=get_user_model())

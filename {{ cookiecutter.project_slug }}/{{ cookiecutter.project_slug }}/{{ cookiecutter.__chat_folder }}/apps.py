@@ -8,9 +8,6 @@ class ChatConfig(AppConfig):
     name = "{{ cookiecutter.project_slug }}.chat"
 
     def ready(self) -> None:
-        from serving.live.sessions import connect_signals
-
         from .checks import check_channel_layer
 
         checks.register(check_channel_layer)
-        connect_signals()

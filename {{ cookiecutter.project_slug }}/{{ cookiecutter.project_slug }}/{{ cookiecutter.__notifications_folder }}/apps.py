@@ -5,8 +5,3 @@ class NotificationsConfig(AppConfig):
     """What the site tells its people, and the streams that carry it to their open pages."""
 
     name = "{{ cookiecutter.project_slug }}.notifications"
-
-    def ready(self) -> None:
-        from serving.live.sessions import connect_signals
-
-        connect_signals()

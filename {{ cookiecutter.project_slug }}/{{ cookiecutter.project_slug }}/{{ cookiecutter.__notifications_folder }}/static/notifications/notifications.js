@@ -1,41 +1,21 @@
 // The page of notifications: those that are sent while it is open appear at its top.
 
+import { Attempts, State } from "live";
+
 const form = document.getElementById("send");
 const list = document.getElementById("notifications");
-const state = document.getElementById("state");
 const { path, user, login } = list.dataset;
 
-// Milliseconds. Without a word for so long, not even a heartbeat, a stream counts as dead;
-// pauses between attempts grow from and to. One that has not opened in that time has longer
-// the next time: a server that is busy with a crowd is not helped by asking it again.
+// Milliseconds. Without a word for so long, not even a heartbeat, a stream counts as dead. It
+// has so long at first, and at most, to open.
 const SILENCE = 40_000;
-const LONGEST_SILENCE = 160_000;
-const SHORTEST = 1_000;
-const LONGEST = 15_000;
+const MAX_SILENCE = 160_000;
 
-const STATES = {
-  connecting: "connecting …",
-  live: "live",
-  offline: "offline, trying again …",
-  ended: "Your session has ended.",
-};
-
+const state = new State(document.getElementById("state"), login);
+const attempts = new Attempts();
 // The id of the newest notification in the page; the next stream begins after it.
 let newest = Number(list.dataset.newest);
-let pause = SHORTEST;
-let allowed = SILENCE;
 let source, timer;
-
-function show(name) {
-  state.hidden = false;
-  state.dataset.state = name;
-  state.textContent = STATES[name];
-  if (name !== "ended") return;
-  const link = document.createElement("a");
-  link.href = login;
-  link.textContent = "Log in";
-  state.append(" ", link);
-}
 
 // The server writes times in its own time zone; people read them in theirs.
 function localise(time) {
@@ -71,13 +51,14 @@ function heard() {
 function connect() {
   source?.close();
   source = new EventSource(address());
-  after(allowed, connect);
-  allowed = Math.min(allowed * (1.5 + Math.random()), LONGEST_SILENCE);
+  after(attempts.patience(SILENCE, MAX_SILENCE), () => {
+    attempts.count += 1;
+    connect();
+  });
   source.onopen = () => {
-    allowed = SILENCE;
+    attempts.count = 0;
     heard();
-    pause = SHORTEST;
-    show("live");
+    state.show("live");
   };
   source.addEventListener("heartbeat", heard);
   source.addEventListener("notification", ({ data }) => {
@@ -89,7 +70,7 @@ function connect() {
     }
   });
   source.onerror = () => {
-    show("offline");
+    state.show("offline");
     // A stream that ended is opened again by the browser. An answer that is no stream is
     // final to it, even a proxy's 502 while the server restarts.
     if (source.readyState === EventSource.CLOSED) again();
@@ -97,21 +78,19 @@ function connect() {
 }
 
 async function again() {
-  // Longer each time and never all at once: a restarted server meets no stampede.
-  after(pause * (0.5 + Math.random()), connect);
-  pause = Math.min(pause * 2, LONGEST);
+  after(attempts.pause(), connect);
   // An EventSource does not tell the status. A stream is not wanted here, so it is aborted.
   const request = new AbortController();
   const { status } = await fetch(address(), { signal: request.signal }).catch(() => ({}));
   request.abort();
   if (status === 401) {
     clearTimeout(timer);
-    show("ended");
+    state.show("ended");
   }
 }
 
 form.addEventListener("submit", async (event) => {
-  if (state.dataset.state !== "live") return; // A page that is loaded shows it as well.
+  if (state.name !== "live") return; // A page that is loaded shows it as well.
   event.preventDefault();
   const options = { method: "POST", body: new FormData(form), redirect: "manual" };
   const answer = await fetch(form.action, options).catch(() => ({}));
@@ -125,5 +104,5 @@ window.addEventListener("online", connect);
 window.addEventListener("pageshow", ({ persisted }) => persisted && connect());
 
 list.querySelectorAll("time").forEach(localise);
-show("connecting");
+state.show("connecting");
 connect();

@@ -1,0 +1,13 @@
+from django.apps import AppConfig
+
+
+class LiveConfig(AppConfig):
+    """What carries news to open pages, over WebSockets or streams of events."""
+
+    name = "serving.live"
+    label = "serving_live"
+
+    def ready(self) -> None:
+        from .sessions import connect_signals
+
+        connect_signals()
