@@ -7,8 +7,8 @@ What is new is read and encoded once, however many connections get it.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
 from contextvars import Context
 from itertools import batched
 from typing import Any, Self
@@ -95,30 +95,18 @@ class Hub[S: Subscriber]:
 
     # Connections come and go
 
-    @contextmanager
-    def connected(self, subscriber: S) -> Iterator[S]:
-        """Have a subscriber for as long as the block runs."""
-        self.add(subscriber)
-        try:
-            yield subscriber
-        finally:
-            self.remove(subscriber)
-
     def add(self, subscriber: S) -> None:
-        """Take a new connection. The first one has the hub at work."""
+        """Take a connection. The first one has the hub at work."""
         if not self.subscribers:
             self.polled_at = self.loop.time()
-            self.begin(self.repeat(self.deliver, self.news))
-            self.begin(self.repeat(self.tick, self.soon))
+            work = [self.repeat(self.deliver, self.news), self.repeat(self.tick, self.soon)]
             if settings.REDIS_URL:
-                self.begin(self.receive())
+                work.append(self.receive())
+            # In no request's context: they go on after it.
+            self.tasks = [self.loop.create_task(one, context=Context()) for one in work]
         self.subscribers.add(subscriber)
         if self.stopping:
             subscriber.close(STOPPING)
-
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background, in no request's context: it goes on after it."""
-        self.tasks.append(self.loop.create_task(work, context=Context()))
 
     def remove(self, subscriber: S) -> None:
         """Let go of a connection. The last one ends the work."""

@@ -69,9 +69,9 @@ def is_current(user: Any, data: dict[str, Any]) -> bool:
 # When a session may have ended
 
 
-def publish_end(user: Any) -> None:
+def check_sessions(sender: Any, instance: Any, **kwargs: Any) -> None:
     """Have all processes check the sessions of a user's connections, after the commit."""
-    publish_on_commit(Hint("session", str(user.pk)))
+    publish_on_commit(Hint("session", str(instance.pk)))
 
 
 def logged_out(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
@@ -79,7 +79,7 @@ def logged_out(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> N
     before that."""
     if user:
         request.session.delete()
-        publish_end(user)
+        check_sessions(sender, user)
 
 
 def saved(sender: Any, instance: Any, created: bool, update_fields: Any, **kw: Any) -> None:
@@ -88,16 +88,11 @@ def saved(sender: Any, instance: Any, created: bool, update_fields: Any, **kw: A
     if not created and (
         update_fields is None or {"password", "is_active"} & {*update_fields}
     ):
-        publish_end(instance)
-
-
-def deleted(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """The user is gone."""
-    publish_end(instance)
+        check_sessions(sender, instance)
 
 
 def connect_signals() -> None:
     """Notice when Django ends a session."""
     user_logged_out.connect(logged_out)
     post_save.connect(saved, sender=get_user_model())
-    post_delete.connect(deleted, sender=get_user_model())
+    post_delete.connect(check_sessions, sender=get_user_model())

@@ -70,7 +70,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         query = parse_qs(self.scope["query_string"].decode("latin-1"))
         after = parse_after(query.get("after", [""])[-1])
         try:
-            await self.hub.arrive(self.socket, self.room, after)
+            await self.hub.enter(self.socket, self.room, after)
         except FrameError as error:
             await self.reply("error", text=str(error), limit=error.limit)
             await self.close(TOO_MANY_SOCKETS, error.limit)

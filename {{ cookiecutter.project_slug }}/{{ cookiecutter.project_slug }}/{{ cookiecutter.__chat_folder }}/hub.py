@@ -36,14 +36,12 @@ class Hub(hub.Hub[Socket]):
     def __init__(self) -> None:
         super().__init__()
         # Browsers come and go together: when a server restarts, or a network.
-        self.arrivals, self.entries = Batch(arrive), Batch(enter)
-        self.departures = Batch(depart)
+        self.entries, self.departures = Batch(enter), Batch(depart)
         self.renewed_at = self.loop.time()
-        # The newest list of people in each room, rooms whose list may have changed, and
-        # those in which it changed here: other processes have to hear of that.
+        # The newest list of people in each room, and the rooms whose list may have changed:
+        # True if it changed here, of which other processes have to hear.
         self.people: dict[str, str] = {}
-        self.changed: set[str] = set()
-        self.changed_here: set[str] = set()
+        self.changed: dict[str, bool] = {}
 
     def newest(self, topics: list[str]) -> dict[str, int]:
         return posting.newest(topics)
@@ -53,30 +51,30 @@ class Hub(hub.Hub[Socket]):
 
     # Sockets come and go
 
-    async def arrive(self, socket: Socket, room: str, after: int | None) -> None:
-        """Take a new socket into its first room, where it begins after the message `after`,
-        or with its HISTORY. Raises FrameError if its user has too many sockets."""
-        seat = (room, socket.user_id, socket.name)
-
-        async def begin() -> Beginning:
-            beginning = await self.arrivals((seat, after))
-            if beginning is None:
-                raise FrameError(
-                    f"You can have {limits.SOCKETS_PER_USER} chats open at once: "
-                    "close one.",
-                    "sockets per user",
-                )
-            return beginning
-
-        self.add(socket)
-        await self.subscribe(socket, room, begin())
-        self.show_newcomer(socket, room)
-
     async def enter(self, socket: Socket, room: str, after: int | None) -> None:
-        """Let a socket hear another room as well."""
-        seat = (room, socket.user_id, socket.name)
-        await self.subscribe(socket, room, self.entries((seat, after)))
-        self.show_newcomer(socket, room)
+        """Let a socket hear a room, from the message after `after` or its HISTORY on.
+
+        Raises FrameError if its user has too many sockets.
+        """
+        self.add(socket)
+        await self.subscribe(socket, room, self.begin(socket, room, after))
+        self.changed[room] = True
+        socket.people_sent.pop(room, None)
+        if people := self.people.get(room):
+            # Until the next list, in which this one is too.
+            socket.offer_people(room, people)
+        else:
+            self.soon.set()
+
+    async def begin(self, socket: Socket, room: str, after: int | None) -> Beginning:
+        """Write that a socket is in a room; return where it begins to hear it."""
+        beginning = await self.entries(((room, socket.user_id, socket.name), after))
+        if beginning is None:
+            raise FrameError(
+                f"You can have {limits.SOCKETS_PER_USER} chats open at once: close one.",
+                "sockets per user",
+            )
+        return beginning
 
     async def leave(self, socket: Socket, room: str) -> None:
         """Let a socket hear a room no more."""
@@ -97,23 +95,11 @@ class Hub(hub.Hub[Socket]):
 
     # Who is here
 
-    def show_newcomer(self, socket: Socket, room: str) -> None:
-        """Have everybody see who came into a room, and the newcomer who is there."""
-        self.changed.add(room)
-        self.changed_here.add(room)
-        socket.people_sent.pop(room, None)
-        if people := self.people.get(room):
-            # Until the next list, in which this one is too.
-            socket.offer_people(room, people)
-        else:
-            self.soon.set()
-
     async def note_departure(self, rooms: Iterable[str]) -> None:
         """Have everybody see that somebody left these rooms."""
         for room in rooms:
             if room in self.topics:
-                self.changed.add(room)
-                self.changed_here.add(room)
+                self.changed[room] = True
             else:
                 # Nobody is left here, and perhaps nothing is going to tick.
                 self.people.pop(room, None)
@@ -122,18 +108,18 @@ class Hub(hub.Hub[Socket]):
     def handle(self, hint: Hint) -> None:
         if hint.kind == "people":
             if hint.topic in self.topics:
-                self.changed.add(hint.topic)
+                self.changed.setdefault(hint.topic, False)
         else:
             super().handle(hint)
 
     async def tick(self) -> None:
         """Send lists of people, if they changed, and renew the presence of the sockets."""
         while self.changed:
-            room = self.changed.pop()
+            room, here = self.changed.popitem()
             if room in self.topics:
                 await self.show_people(room)
-        while self.changed_here:
-            await apublish(Hint("people", self.changed_here.pop()))
+            if here:
+                await apublish(Hint("people", room))
         if self.loop.time() - self.renewed_at >= self.RENEW_INTERVAL:
             self.renewed_at = self.loop.time()
             seats = [
@@ -143,7 +129,7 @@ class Hub(hub.Hub[Socket]):
             ]
             await database_sync_to_async(presence.renew)(seats)
             # Nobody tells of those whose process died.
-            self.changed.update(self.topics)
+            self.changed = dict.fromkeys(self.topics, False) | self.changed
         await super().tick()
 
     async def show_people(self, room: str) -> None:
@@ -155,37 +141,24 @@ class Hub(hub.Hub[Socket]):
                 socket.offer_people(room, self.people[room])
 
 
-def arrive(entries: list[Entry]) -> list[Beginning | None]:
-    """Write that new sockets are in their rooms; return where they begin to hear, None for
-    those whose user has too many."""
-    admitted = presence.arrive([seat for seat, _ in entries])
-    return [
-        beginning if enters else None
-        for beginning, enters in zip(begin_in(entries), admitted, strict=True)
-    ]
-
-
-def enter(entries: list[Entry]) -> list[Beginning]:
-    """Write that sockets are in other rooms as well; return where they begin to hear."""
-    presence.renew(seat for seat, _ in entries)
-    return begin_in(entries)
+def enter(entries: list[Entry]) -> list[Beginning | None]:
+    """Write that sockets are in rooms; return where each begins to hear, None if its user
+    has too many."""
+    admitted = presence.enter([seat for seat, _ in entries])
+    newest = posting.newest({room for (room, _, _), _ in entries})
+    history = {
+        room: posting.start_of_history(room)
+        for room in {room for (room, _, _), after in entries if after is None}
+    }
+    found: list[Beginning | None] = []
+    for ((room, _, _), after), enters in zip(entries, admitted, strict=True):
+        last = newest.get(room, 0)
+        start = history[room] if after is None else min(after, last)
+        found.append((start, last) if enters else None)
+    return found
 
 
 def depart(names: list[str]) -> list[None]:
     """Write that sockets are gone."""
     presence.leave(names)
     return [None] * len(names)
-
-
-def begin_in(entries: list[Entry]) -> list[Beginning]:
-    """Return where each socket begins to hear its room."""
-    newest = posting.newest({room for (room, _, _), _ in entries})
-    history = {
-        room: posting.start_of_history(room)
-        for room in {room for (room, _, _), after in entries if after is None}
-    }
-    found = []
-    for (room, _, _), after in entries:
-        last = newest.get(room, 0)
-        found.append((history[room] if after is None else min(after, last), last))
-    return found

@@ -3,7 +3,7 @@
 A process that dies leaves its rows behind. They count for PRESENCE_TTL seconds only.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -52,23 +52,26 @@ def write(seats: Iterable[Seat]) -> None:
     )
 
 
-def arrive(seats: list[Seat]) -> list[bool]:
-    """Write that new sockets are in their rooms, but for those whose user has too many;
-    return for each whether it is.
+def enter(seats: list[Seat]) -> list[bool]:
+    """Write that sockets are in rooms, but for new ones whose user has too many; return for
+    each whether it is.
 
-    Those of one user arrive one after the other, whichever process they come to.
+    Those of one user enter one after the other, whichever process they come to.
     """
     user_ids = {user_id for _, user_id, _ in seats}
     with transaction.atomic():
         users = User.objects.select_for_update(no_key=True).filter(pk__in=user_ids)
         # In this order, or two processes wait for each other.
         list(users.order_by("pk").values("pk"))
-        rows = here().filter(user__in=user_ids).order_by().values_list("user")
-        sockets = Counter(dict(rows.annotate(Count("socket", distinct=True))))
+        sockets = defaultdict(set)
+        rows = here().filter(user__in=user_ids)
+        for user_id, socket in rows.values_list("user", "socket"):
+            sockets[user_id].add(socket)
         admitted = []
-        for _, user_id, _ in seats:
-            sockets[user_id] += 1
-            admitted.append(sockets[user_id] <= limits.SOCKETS_PER_USER)
+        for _, user_id, socket in seats:
+            own = sockets[user_id]
+            admitted.append(socket in own or len(own) < limits.SOCKETS_PER_USER)
+            own.add(socket)
         write(seat for seat, enters in zip(seats, admitted, strict=True) if enters)
     return admitted
 

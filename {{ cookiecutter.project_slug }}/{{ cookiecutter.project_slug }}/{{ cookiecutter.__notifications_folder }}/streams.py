@@ -34,13 +34,11 @@ async def stream(
     # What it calls from here on needs no thread of its own.
     release_thread()
     hub = Hub.here()
-    with hub.connected(Subscriber(hub.read_together, user_id, session_key)) as subscriber:
+    subscriber = Subscriber(hub.read_together, user_id, session_key)
+    hub.add(subscriber)
+    try:
         beginning = hub.begin_after(user_id, after)
-        try:
-            start = await hub.subscribe(subscriber, str(user_id), beginning)
-        except Error as error:
-            logger.error("stream ended", error=repr(error))
-            return
+        start = await hub.subscribe(subscriber, str(user_id), beginning)
         # Browsers do not all come back at once. The id is that of no event: a browser that
         # has had none says it when it comes back.
         retry = random.randrange(1000, 3000)  # noqa: S311
@@ -51,3 +49,7 @@ async def stream(
                 yield frame
             if not subscriber.closing:
                 yield BEAT
+    except Error as error:
+        logger.error("stream ended", error=repr(error))
+    finally:
+        hub.remove(subscriber)
