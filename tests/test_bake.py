@@ -57,7 +57,8 @@ def expected_files(project: Project) -> set[str]:
         live = "serving/live"
         files |= {
             f"{live}/__init__.py", f"{live}/apps.py", f"{live}/batches.py",
-            f"{live}/hints.py", f"{live}/hub.py", f"{live}/sessions.py", f"{live}/subscribers.py", f"{live}/static/live/live.js",
+            f"{live}/hints.py", f"{live}/hub.py", f"{live}/sessions.py", f"{live}/subscribers.py",
+            f"{live}/static/live/live.js",
         }  # fmt: skip
     if channels:
         files |= {
