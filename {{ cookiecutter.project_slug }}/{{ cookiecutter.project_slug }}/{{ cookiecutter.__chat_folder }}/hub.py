@@ -114,8 +114,8 @@ class Hub(hub.Hub[Socket]):
 
     async def tick(self) -> None:
         """Send lists of people, if they changed, and renew the presence of the sockets."""
-        while self.changed:
-            room, here = self.changed.popitem()
+        changed, self.changed = self.changed, {}
+        for room, here in changed.items():
             if room in self.topics:
                 await self.show_people(room)
             if here:
