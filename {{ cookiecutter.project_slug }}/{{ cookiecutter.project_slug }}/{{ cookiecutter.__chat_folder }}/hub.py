@@ -135,8 +135,8 @@ class Hub(hub.Hub[Socket]):
     async def show_people(self, room: str) -> None:
         """Offer the list of who is in a room."""
         names, count = await database_sync_to_async(presence.people)(room)
-        self.people[room] = encode("people", room=room, names=names, count=count)
         if topic := self.topics.get(room):
+            self.people[room] = encode("people", room=room, names=names, count=count)
             for socket in topic.subscribers:
                 socket.offer_people(room, self.people[room])
 
