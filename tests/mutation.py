@@ -44,7 +44,12 @@ FILES = {
     "serving/middleware.py": ["serving/test_async_views.py"],
     "serving/edge.py": ["serving/test_edge.py"],
     "serving/static_files.py": ["serving/test_static_files.py"],
-    "serving/threads.py": ["serving/test_threads.py", "serving/test_handler.py"],
+    "serving/threads.py": [
+        "serving/test_pools.py",
+        "serving/test_overseer.py",
+        "serving/test_threads.py",
+        "serving/test_handler.py",
+    ],
     "serving/request_thread.py": [
         "serving/test_request_thread.py",
         "serving/test_handler.py",

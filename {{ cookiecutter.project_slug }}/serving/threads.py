@@ -340,7 +340,8 @@ def call_and_then[T](call: Callable[[], T], after_call: Callable[[], None]) -> T
 class Overseer:
     """Looks after the pools and the event loop of this process, in a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, pools: list[Pool]) -> None:
+        self.pools = pools
         self.reset()
 
     def reset(self) -> None:
@@ -381,40 +382,58 @@ class Overseer:
 
     def run(self) -> None:
         """Look at the pools often while somebody waits, at the event loop each second."""
-        cpu = COMPUTING_CPU
-        looked_at, used = time.monotonic(), time.process_time()
-        minute_at = looked_at
+        self.begin(time.monotonic(), time.process_time())
         while True:
-            pause = min((pool.pause() for pool in tuple(POOLS)), default=1)
-            if self.called.wait(pause):
-                # Somebody waits. Often a thread comes free before anything is to be done.
-                self.called.clear()
-                slept_at = time.monotonic()
-                time.sleep(TICK)
-                late = time.monotonic() - slept_at - TICK
-            else:
-                late = 0
-            now, now_used = time.monotonic(), time.process_time()
-            # Half of it is the past: one look alone may meet all threads at the same point.
-            cpu = (cpu + (now_used - used) / max(now - looked_at, 0.001)) / 2
-            if now - looked_at > SUSPENDED_AFTER:
-                # The whole process stood still, this thread as well: it was suspended.
-                self.forgive(now)
-            looked_at, used = now, now_used
+            late = self.pause()
             try:
-                for pool in tuple(POOLS):
-                    pool.adjust(max(cpu, COMPUTING_CPU) if late > TICK else cpu, now)
-                self.look_at_process(now)
-                if now - minute_at > 60 and self.each_minute:
-                    minute_at = now
-                    self.each_minute()
+                self.look(time.monotonic(), time.process_time(), late)
             except Exception:
                 logger.exception("overseer goes on")
+
+    def begin(self, now: float, used: float) -> None:
+        """Note with what the first look() compares what it is given."""
+        # How many CPUs this process uses.
+        self.cpu = COMPUTING_CPU
+        self.looked_at, self.used = now, used
+        # When each_minute was last called.
+        self.minute_at = now
+
+    def pause(self) -> float:
+        """Wait until the next look is due; return how many seconds too late that ends."""
+        pause = min((pool.pause() for pool in tuple(self.pools)), default=1)
+        if not self.called.wait(pause):
+            return 0
+        # Somebody waits. Often a thread comes free before anything is to be done.
+        self.called.clear()
+        slept_at = time.monotonic()
+        time.sleep(TICK)
+        return time.monotonic() - slept_at - TICK
+
+    def look(self, now: float, used: float, late: float) -> None:
+        """Look at the pools, and at the process.
+
+        `now` is the time of time.monotonic(), `used` the CPU time of this process. If the
+        pause before was too long, by `late` seconds, others take the CPU.
+        """
+        passed = now - self.looked_at
+        # Half of it is the past: one look alone may meet all threads at the same point.
+        self.cpu = (self.cpu + (used - self.used) / max(passed, 0.001)) / 2
+        self.looked_at, self.used = now, used
+        if passed > SUSPENDED_AFTER:
+            # The whole process stood still, this thread as well: it was suspended.
+            self.forgive(now)
+        cpu = max(self.cpu, COMPUTING_CPU) if late > TICK else self.cpu
+        for pool in tuple(self.pools):
+            pool.adjust(cpu, now)
+        self.look_at_process(now)
+        if now - self.minute_at > 60 and self.each_minute:
+            self.minute_at = now
+            self.each_minute()
 
     def forgive(self, now: float) -> None:
         """Count the time for which nothing could get on from now."""
         self.asked_at = None
-        for pool in tuple(POOLS):
+        for pool in tuple(self.pools):
             pool.progress_at = pool.freed_at = now
 
     def look_at_process(self, now: float) -> None:
@@ -450,12 +469,12 @@ class Overseer:
         running = self.loop and self.loop.is_running()
         if running and self.asked_at and now - self.asked_at > BLOCKED_AFTER:
             return f"The event loop has not run for {BLOCKED_AFTER} seconds: a view blocks."
-        return next(filter(None, (pool.problem(now) for pool in tuple(POOLS))), None)
+        return next(filter(None, (pool.problem(now) for pool in tuple(self.pools))), None)
 
 
 # All pools of this process that take calls.
 POOLS: list[Pool] = []
-overseer = Overseer()
+overseer = Overseer(POOLS)
 
 
 def numbers() -> dict[str, dict[str, int]]:

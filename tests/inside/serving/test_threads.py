@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -225,6 +226,91 @@ def test_pool_that_is_closed_takes_no_calls(pool: Pool) -> None:
     wait_until(lambda: pool.numbers()["threads"] == 0)
 
 
+def test_threads_are_done_when_a_pool_is_closed(pool: Pool, monkeypatch: Any) -> None:
+    """Each has closed its connections; one that cannot is no trouble."""
+    closed_by = []
+
+    def close_all() -> None:
+        time.sleep(0.3)
+        closed_by.append(threading.current_thread().name)
+        raise OSError("broken")
+
+    monkeypatch.setattr(threads.connections, "close_all", close_all)
+    together = threading.Barrier(2)
+    wait([pool.submit(together.wait, 20) for _ in range(2)], 30)
+    wait_until(lambda: len(pool.idle) == 2)
+    pool.shutdown()
+
+    assert sorted(closed_by) == ["test-1", "test-2"]
+    assert pool not in threads.POOLS
+    assert pool.numbers()["threads"] == 0
+    pool.shutdown()  # nothing happens
+
+
+def test_calls_that_wait_are_given_up_if_that_is_asked_for(pool: Pool) -> None:
+    pool.most = pool.limit = 1
+    free = threading.Event()
+    first = pool.submit(free.wait, 20)
+    second, third = pool.submit(int), pool.submit(int)
+    pool.shutdown(wait=False, cancel_futures=True)
+
+    assert [second.cancelled(), third.cancelled()] == [True, True]
+    assert not first.done()
+    free.set()
+    assert first.result(5)
+    wait_until(lambda: pool.numbers()["threads"] == 0)
+
+
+def test_calls_that_wait_are_not_given_up_otherwise(pool: Pool) -> None:
+    pool.most = pool.limit = 1
+    free = threading.Event()
+    calls = [pool.submit(free.wait, 20) for _ in range(3)]
+    pool.shutdown(wait=False)
+    free.set()
+
+    assert [call.result(5) for call in calls] == [True, True, True]
+
+
+def test_overseer_is_called_by_who_has_to_wait(pool: Pool, monkeypatch: Any) -> None:
+    called: list[int] = []
+    monkeypatch.setattr(threads.overseer, "call", lambda: called.append(1))
+    pool.most = pool.limit = 1
+    free = threading.Event()
+    first = pool.submit(free.wait, 20)
+    assert called == []
+
+    second = pool.submit(free.wait, 20)
+    assert called == [1]
+    free.set()
+    wait([first, second], 20)
+
+
+def test_something_is_done_after_each_call() -> None:
+    done: list[str] = []
+    pool = Pool("test", 1, 1, after_call=lambda: done.append("after"))
+    pool.submit(done.append, "call").result(5)
+    assert done == ["call", "after"]
+
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(divmod, 7, 0).result(5)
+    assert done == ["call", "after", "after"]
+    assert pool.submit(divmod, 7, 2).result(5) == (3, 1)
+    pool.shutdown()
+
+
+def test_thread_that_is_idle_keeps_nothing_of_its_last_call(pool: Pool) -> None:
+    class Request:
+        def serve(self) -> None:
+            pass
+
+    request = Request()
+    kept = weakref.ref(request)
+    pool.submit(request.serve).result(5)
+    del request
+
+    wait_until(lambda: kept() is None)
+
+
 def test_threads_of_a_pool_that_is_closed_end_with_their_calls(pool: Pool) -> None:
     free = threading.Event()
     call = pool.submit(free.wait, 20)
@@ -260,6 +346,30 @@ def test_machine_without_more_threads_goes_on_with_those_there_are(
     # The overseer has tried again.
     assert third.result(20) == 0
     without_threads.shutdown()
+
+
+@pytest.mark.parametrize(("ago", "warns"), [(50, False), (70, True)])
+def test_machine_without_more_threads_is_told_once_a_minute(
+    pool: Pool, monkeypatch: Any, ago: float, warns: bool
+) -> None:
+    def fail(worker: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    pool.warned_at = time.monotonic() - ago
+    with monkeypatch.context() as patched:
+        patched.setattr(threads.overseer, "call", lambda: None)
+        patched.setattr(threads.Worker, "start", fail)
+        with structlog.testing.capture_logs() as lines:
+            calls = [pool.submit(int) for _ in range(2)]
+            pool.hand_out()
+
+    expected = {"log_level": "warning", "event": "no more threads to be had"}
+    said = [line for line in lines if line.get("pool") == "test"]
+    assert said == ([expected | {"pool": "test", "threads": 0}] if warns else [])
+    # They have kept their places.
+    with pool.lock:
+        pool.hand_out()
+    assert [call.result(20) for call in calls] == [0, 0]
 
 
 def test_thread_that_moves_is_counted_where_it_is(pool: Pool) -> None:
