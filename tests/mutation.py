@@ -47,6 +47,7 @@ FILES = {
     "serving/threads.py": [
         "serving/test_pools.py",
         "serving/test_overseer.py",
+        "serving/test_overseer_thread.py",
         "serving/test_threads.py",
         "serving/test_handler.py",
     ],

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,13 +25,10 @@ from serving.threads import (
 class FakePool:
     """Notes with what it was adjusted."""
 
-    def __init__(self, pause: float = 1, problem: str | None = None) -> None:
-        self.name, self.pauses, self.has = "fake", pause, problem
+    def __init__(self, problem: str | None = None) -> None:
+        self.has = problem
         self.progress_at = self.freed_at = 1000.0
         self.adjusted: list[tuple[float, float]] = []
-
-    def pause(self) -> float:
-        return self.pauses
 
     def adjust(self, cpu: float, now: float) -> None:
         self.adjusted.append((cpu, now))
@@ -147,6 +143,7 @@ def test_process_that_gets_no_cpu_does_not_seem_to_wait(
 def test_time_for_which_the_process_was_suspended_does_not_count(
     overseer: Overseer, pool: FakePool, loop: FakeLoop
 ) -> None:
+    stuck(overseer, None)
     overseer.asked_at = 999.0
     overseer.look(1000.0 + SUSPENDED_AFTER, 50.0, 0)
     assert (pool.progress_at, pool.freed_at, overseer.asked_at) == (1000.0, 1000.0, 999.0)
@@ -183,6 +180,7 @@ def test_nothing_is_called_once_a_minute_where_nobody_asked_for_it(
 
 
 def test_event_loop_that_answers_is_asked_again(overseer: Overseer, loop: FakeLoop) -> None:
+    stuck(overseer, None)
     overseer.look_at_process(1001.0)
     # One question at a time.
     overseer.look_at_process(1002.0)
@@ -207,7 +205,7 @@ def test_event_loop_that_was_closed_just_now_is_no_error(
     overseer: Overseer, loop: FakeLoop
 ) -> None:
     loop.closed = True
-
+    stuck(overseer, None)
     overseer.look_at_process(1001.0)
 
 
@@ -219,6 +217,7 @@ def test_process_without_an_event_loop_asks_none(overseer: Overseer) -> None:
 
 
 def test_another_event_loop_owes_no_answer(overseer: Overseer, loop: FakeLoop) -> None:
+    stuck(overseer, None)
     overseer.look_at_process(1001.0)
     called = []
     overseer.call = lambda: called.append(1)  # type: ignore[method-assign]
@@ -326,102 +325,3 @@ def test_each_look_is_at_the_process_too(overseer: Overseer, lines: list[Any]) -
     overseer.look(1001.0, 50.0, 0)
 
     assert overseer.stuck_at == 1001.0
-
-
-# Its thread
-
-
-def test_overseer_that_is_not_called_looks_when_the_first_pool_wants_it() -> None:
-    pools: Any = [FakePool(pause=0.25), FakePool(pause=60)]
-    overseer = Overseer(pools)
-    started = time.monotonic()
-
-    assert overseer.pause() == 0
-    assert time.monotonic() - started > 0.2
-
-
-def test_overseer_without_pools_looks_once_a_second(monkeypatch: Any) -> None:
-    overseer = Overseer([])
-    pauses: list[float] = []
-    monkeypatch.setattr(overseer.called, "wait", lambda pause: pauses.append(pause))
-    overseer.pause()
-
-    assert pauses == [1]
-
-
-def test_overseer_that_is_called_gives_threads_a_moment(
-    overseer: Overseer, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(overseer, "start", lambda: None)
-    monkeypatch.setattr(threads, "TICK", 0.1)
-    overseer.call()
-    started = time.monotonic()
-    late = overseer.pause()
-    passed = time.monotonic() - started
-
-    assert passed >= 0.1
-    assert 0 <= late <= passed - 0.1
-    assert not overseer.called.is_set()
-
-
-def test_overseer_looks_again_and_again_and_survives_an_error(
-    overseer: Overseer, monkeypatch: Any, lines: list[Any]
-) -> None:
-    looks: list[tuple[float, float, float]] = []
-    pauses = iter([1.5, 2.5])
-
-    def look(*seen: float) -> None:
-        looks.append(seen)  # type: ignore[arg-type]
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(overseer, "look", look)
-    monkeypatch.setattr(overseer, "pause", lambda: next(pauses))
-    before, used = time.monotonic(), time.process_time()
-    with pytest.raises(StopIteration):
-        overseer.run()
-
-    assert before <= overseer.looked_at == overseer.minute_at <= looks[0][0]
-    assert used <= overseer.used <= looks[0][1] <= time.process_time()
-    assert [late for _, _, late in looks] == [1.5, 2.5]
-    said = [(line["log_level"], line["event"]) for line in lines]
-    assert said == [("error", "overseer goes on")] * 2
-    assert all(line["exc_info"] for line in lines)
-
-
-def test_overseer_is_one_thread_however_often_it_is_called(
-    overseer: Overseer, monkeypatch: Any
-) -> None:
-    ends = threading.Event()
-    started = []
-
-    def run() -> None:
-        started.append(threading.current_thread())
-        ends.wait(20)
-
-    monkeypatch.setattr(overseer, "run", run)
-    for _ in range(3):
-        overseer.call()
-    ends.set()
-    assert overseer.thread
-    overseer.thread.join(20)
-
-    assert started == [overseer.thread]
-    assert (overseer.thread.name, overseer.thread.daemon) == ("overseer", True)
-    assert overseer.called.is_set()
-
-
-def test_machine_without_a_thread_for_the_overseer_gets_it_with_the_next_call(
-    overseer: Overseer, monkeypatch: Any
-) -> None:
-    def fail(thread: Any) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(overseer, "run", lambda: None)
-    with monkeypatch.context() as patched:
-        patched.setattr(threading.Thread, "start", fail)
-        overseer.call()
-    assert overseer.thread is None
-    assert overseer.called.is_set()
-
-    overseer.call()
-    assert overseer.thread is not None
