@@ -31,7 +31,8 @@ def expected_files(project: Project) -> set[str]:
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/environment.py", "config/settings.py", "config/urls.py",
         "serving/README.md", "serving/__init__.py", "serving/edge.py", "serving/health.py",
-        "serving/logs.py", "serving/metrics.py", "serving/static_files.py", "serving/threads.py",
+        "serving/logs.py", "serving/metrics.py", "serving/startapp.py", "serving/static_files.py",
+        "serving/threads.py",
         f"{slug}/__init__.py", f"{slug}/static/icon.svg", f"{slug}/static/site.css",
         f"{templates}/400.html", f"{templates}/403.html", f"{templates}/403_csrf.html",
         f"{templates}/404.html", f"{templates}/500.html", f"{templates}/base.html",
@@ -184,7 +185,7 @@ def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
     assert editor["*"]["charset"] == "utf-8"
 
     recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
-    assert recipes == ["dev", "fix", "lint", "manage", "serve", "test"]
+    assert recipes == ["dev", "fix", "lint", "manage", "serve", "startapp", "test"]
 
 
 def test_dependencies_are_those_of_the_answers(project: Project) -> None:
