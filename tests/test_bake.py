@@ -42,7 +42,7 @@ def expected_files(project: Project) -> set[str]:
         f"{welcome}/__init__.py", f"{welcome}/tests.py", f"{welcome}/urls.py",
         f"{welcome}/views.py", f"{welcome}/templates/welcome/home.html",
         "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
-        "tests/test_pages.py",
+        "tests/test_pages.py", "tests/test_production.py",
     }  # fmt: skip
     if wsgi:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py", "serving/gunicorn_worker.py"}
