@@ -4,11 +4,31 @@ Offline, and safe to run twice: an update of the template runs it again.
 """
 
 import json
+import os
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 answers = json.loads({{ cookiecutter | tojson | tojson }})  # fmt: skip  # noqa: F821
+
+
+def pyenv_hides_uv() -> bool:
+    """Return whether `uv` will not be found in this folder, whose .python-version pyenv reads.
+
+    For this process pyenv has put the Python of another folder into PATH and the variables.
+    """
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    folders = os.environ["PATH"].split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if versions not in Path(folder).parents)
+    environment = {**os.environ, "PATH": path}
+    environment.pop("PYENV_VERSION", None)
+    environment.pop("PYENV_DIR", None)
+    uv = shutil.which("uv", path=path)
+    if not uv:
+        return False
+    return subprocess.run([uv, "--version"], env=environment, capture_output=True).returncode != 0
+
 
 # Folders whose condition is false are rendered under such names: a name may not be empty.
 for folder in (Path(answers["project_slug"]), Path("serving"), Path("deploy")):
@@ -27,8 +47,15 @@ for environment in (Path(".env"), Path("deploy/.env")):
             text = text.replace(f"\n{name}=\n", f"\n{name}={secrets.token_urlsafe(50)}\n")
         environment.write_text(text, encoding="utf-8")
         if environment == Path(".env"):
+            first = ""
+            if pyenv_hides_uv():
+                print(
+                    "\npyenv has uv for another Python than that of this project, and would not "
+                    "find it there. The first line below installs it for all."
+                )
+                first = "    uv tool install uv && pip uninstall --yes uv\n"
             print(
-                f"\nYour site is in {answers['project_slug']}/. Start it:\n\n"
+                f"\nYour site is in {answers['project_slug']}/. Start it:\n\n{first}"
                 f"    cd {answers['project_slug']}\n"
                 "    uv run just dev\n"
             )

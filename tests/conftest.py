@@ -2,12 +2,14 @@
 
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
 pytest.register_assert_rewrite("tests.containers", "tests.site")
@@ -20,6 +22,15 @@ from tests.containers import Built, built
 from tests.fidelity import table
 from tests.project import PRODUCTION, Project
 from tests.site import prepare, probes_of
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 type Bake = Callable[..., Project]
 type Prepare = Callable[[Answers], tuple[Project, dict[str, str]]]
@@ -130,6 +141,18 @@ def prepared(
         return cache[name]
 
     return prepared
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not program:
+        services.missing("Chromium", "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session", params=SITES, ids=lambda answers: f"{name_of(answers)}-image")

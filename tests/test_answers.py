@@ -20,7 +20,11 @@ pytestmark = pytest.mark.bake
 
 
 def cookiecutter(
-    folder: Path, *options: str, typed: str | None = None, **answers: str
+    folder: Path,
+    *options: str,
+    typed: str | None = None,
+    variables: dict[str, str] | None = None,
+    **answers: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command in `folder`; with `typed`, a person answers instead."""
     settings = folder.parent / "cookiecutter.yaml"
@@ -41,7 +45,7 @@ def cookiecutter(
             *(f"{name}={answer}" for name, answer in answers.items()),
         ],
         cwd=folder,
-        env=clean_environment(),
+        env=clean_environment() | (variables or {}),
         input=typed,
         capture_output=True,
         text=True,
@@ -287,3 +291,36 @@ def test_person_is_asked_in_words(folder: Path) -> None:
         assert words in run.stdout
     assert "uv run just dev" in run.stdout
     assert not (folder / "my_site").exists()
+
+
+# As pyenv's: it finds what pip installed to the Python that is wanted here, or else nothing.
+SHIM = """#!/bin/sh
+wanted=${PYENV_VERSION:-$(cat .python-version)}
+case $wanted in %s*) echo uv 0 ;; *) echo "pyenv: uv: command not found" >&2; exit 127 ;; esac
+"""
+
+
+@pytest.mark.parametrize(("has_uv", "hidden"), [("3.11", True), ("3.13", False)])
+def test_person_whose_pyenv_would_hide_uv_is_told_how_to_have_it(
+    has_uv: str, hidden: bool, folder: Path, tmp_path: Path
+) -> None:
+    shim = tmp_path / "pyenv" / "shims" / "uv"
+    real = tmp_path / "pyenv" / "versions" / has_uv / "bin" / "uv"
+    for program, text in ((shim, SHIM % has_uv), (real, "#!/bin/sh\n")):
+        program.parent.mkdir(parents=True)
+        program.write_text(text)
+        program.chmod(0o755)
+    path = [str(real.parent), str(shim.parent), clean_environment()["PATH"]]
+
+    run = cookiecutter(
+        folder,
+        variables={
+            "PATH": ":".join(path),
+            "PYENV_ROOT": str(tmp_path / "pyenv"),
+            "PYENV_VERSION": has_uv,
+        },
+    )
+
+    told = "    uv tool install uv && pip uninstall --yes uv\n    cd my_site\n" in run.stdout
+    assert run.returncode == 0, run.stderr
+    assert told == hidden

@@ -30,8 +30,9 @@ def expected_files(project: Project) -> set[str]:
         ".editorconfig", ".env", ".env.example", ".gitattributes", ".gitignore",
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/environment.py", "config/settings.py", "config/urls.py",
-        "serving/README.md", "serving/__init__.py", "serving/edge.py", "serving/health.py",
-        "serving/logs.py", "serving/metrics.py", "serving/static_files.py", "serving/threads.py",
+        "serving/README.md", "serving/__init__.py", "serving/csp.py", "serving/edge.py",
+        "serving/health.py", "serving/logs.py", "serving/metrics.py", "serving/startapp.py",
+        "serving/static_files.py", "serving/threads.py",
         f"{slug}/__init__.py", f"{slug}/static/icon.svg", f"{slug}/static/site.css",
         f"{templates}/400.html", f"{templates}/403.html", f"{templates}/403_csrf.html",
         f"{templates}/404.html", f"{templates}/500.html", f"{templates}/base.html",
@@ -41,7 +42,7 @@ def expected_files(project: Project) -> set[str]:
         f"{welcome}/__init__.py", f"{welcome}/tests.py", f"{welcome}/urls.py",
         f"{welcome}/views.py", f"{welcome}/templates/welcome/home.html",
         "tests/__init__.py", "tests/conftest.py", "tests/settings.py", "tests/test_accounts.py",
-        "tests/test_pages.py",
+        "tests/test_pages.py", "tests/test_production.py",
     }  # fmt: skip
     if wsgi:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py", "serving/gunicorn_worker.py"}
@@ -135,6 +136,7 @@ def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
         assert not re.search(r"my.?site", text, re.IGNORECASE), f"{name} has the default name"
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
         if not name.endswith(".html") and name != "config/proxy.py":
+            text = text.replace('nonce="{{ csp_nonce }}"', "")
             assert not re.search(r"\{\{|\{%|\{#", text), name
 
 
@@ -190,7 +192,7 @@ def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
     assert editor["*"]["charset"] == "utf-8"
 
     recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
-    assert recipes == ["dev", "fix", "lint", "manage", "serve", "test"]
+    assert recipes == ["dev", "fix", "lint", "manage", "serve", "startapp", "test"]
 
 
 def test_dependencies_are_those_of_the_answers(project: Project) -> None:

@@ -5,29 +5,19 @@ for errors in the console, for what its policy refused, and for faults of access
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
 from tests.house import House
-from tests.services import missing
 from tests.site import RESTARTED, Site
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 800}
 # The console tells of a request that found nobody while the server restarts.
@@ -35,18 +25,6 @@ AWAY = re.compile(r"WebSocket connection to|Failed to load resource|net::ERR_|50
 
 # A page that lost its server may have paused for 22 seconds between two attempts.
 expect.set_options(timeout=40_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not program:
-        missing("Chromium", "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 class Visitor:

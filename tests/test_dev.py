@@ -3,9 +3,11 @@
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.combinations import SITES, name_of
 from tests.conftest import Bake
@@ -26,6 +28,27 @@ def site(
     with running(project, [uv(), "run", "just", "dev"], log) as site:
         yield site
     shutil.rmtree(project.path / ".venv")
+
+
+EXTRA_VIEW = """
+from django.shortcuts import render
+
+def page(request):
+    return render(request, "extra.html", {"word": "first"})
+"""
+# What a page asks for: a script and an image from elsewhere, a font, and a script without nonce.
+WANTED = """() => {
+    const add = (name, values) =>
+        document.body.append(Object.assign(document.createElement(name), values));
+    add("script", {src: "https://cdn.example/x.js"});
+    add("img", {src: "https://images.example/x.png"});
+    add("script", {textContent: "1"});
+    new FontFace("x", "url(https://fonts.example/x.woff2)").load().catch(() => {});
+}"""
+
+
+def logged(site: Site, pattern: str) -> bool:
+    return bool(re.search(pattern, site.log))
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -85,8 +108,45 @@ def test_template_and_code_are_reloaded(site: Site) -> None:
     wait_until(lambda: "edited-too" in site.reloaded("/"), "the code is reloaded")
 
 
+def test_app_at_the_root_is_reloaded(site: Site) -> None:
+    site.project.must(uv(), "run", "--quiet", "django-admin", "startapp", "extra")
+    app = site.project.path / "extra"
+    (app / "templates").mkdir()
+    (app / "templates" / "extra.html").write_text("a page of its own {{ word }}")
+    (app / "views.py").write_text(EXTRA_VIEW)
+    config = site.project.path / "config"
+    edit(config / "settings.py", "APPS = [\n", 'APPS = [\n    "extra",\n')
+    edit(
+        config / "urls.py",
+        "urlpatterns = [\n",
+        'from extra.views import page\n\nurlpatterns = [\n    path("extra/", page),\n',
+    )
+    wait_until(lambda: "its own first" in site.reloaded("/extra/"), "the app is there")
+
+    edit(app / "templates" / "extra.html", "of its own", "that was edited")
+    wait_until(lambda: "edited first" in site.reloaded("/extra/"), "the template is reloaded")
+    edit(app / "views.py", "first", "second")
+    wait_until(lambda: "edited second" in site.reloaded("/extra/"), "the code is reloaded")
+
+
+def test_log_names_what_the_policy_refused_and_what_to_add(site: Site, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{site.origin}/extra/")
+    page.evaluate(WANTED)
+
+    on = rf"on {site.origin}/extra/:"
+    for line in (
+        rf'https://cdn.example/x.js {on} add "https://cdn.example" to "script-src"',
+        rf'https://images.example/x.png {on} add "https://images.example" to "img-src"',
+        rf'https://fonts.example/x.woff2 {on} add "font-src": \[CSP.SELF, "https://fonts.example"\]',
+        rf"inline {on} give the element nonce=",
+    ):
+        wait_until(partial(logged, site, line), line)
+    page.close()
+
+
 def test_log_is_clean(site: Site) -> None:
-    site.assert_clean_log(but_for="detected changes in|changed, reloading")
+    site.assert_clean_log(but_for="detected changes in|changed, reloading|policy refused")
 
 
 def test_sigterm_ends_everything(site: Site) -> None:

@@ -20,12 +20,12 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from tests.combinations import SITES, name_of
-from tests.conftest import Prepare
+from tests.conftest import FLAGS, Prepare
 from tests.house import House
 from tests.project import Project
 from tests.services import missing, wait_until
 from tests.site import COMMANDS, Site, cmdline, running
-from tests.test_browser import AWAY, FLAGS, Visitor
+from tests.test_browser import AWAY, Visitor
 
 pytestmark = pytest.mark.serve
 

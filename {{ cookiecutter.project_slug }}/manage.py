@@ -13,6 +13,11 @@ def main() -> None:
         # A migration, or whatever else runs here, may take longer than a page.
         os.environ.setdefault("DATABASE_TIMEOUT", "0")
 {% endif %}
+    if sys.argv[1:2] == ["runserver"]:
+        from config import environment
+
+        if not environment.DEBUG:
+            environment.stop("runserver is for development. Type `uv run just dev`.")
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)

@@ -33,6 +33,7 @@ PRODUCTION = {
     "DJANGO_HTTPS": "true",
     "EMAIL_URL": "smtp://localhost:25",
     "FORWARDED_ALLOW_IPS": "127.0.0.1",
+    "HOST": "",
     "PORT": "8000",
     "WEB_CONCURRENCY": "1",
 {% if cookiecutter.__postgresql %}
@@ -78,6 +79,7 @@ def test_production_passes_every_check() -> None:
 {% if cookiecutter.__channels %}
         ("REDIS_URL", "localhost:6379"),
 {% endif %}
+        ("HOST", "x86_64-conda-linux-gnu"),
         ("PORT", "eighty"),
         ("WEB_CONCURRENCY", "0"),
     ],

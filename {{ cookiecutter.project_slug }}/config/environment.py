@@ -150,6 +150,14 @@ except EnvValidationError as error:
     problems: Any = error.error_messages
     stop(" ".join(f"{name}: {' '.join(problems[name])}" for name in problems))
 
+if HOST != "localhost":
+    try:
+        ipaddress.ip_address(HOST)
+    except ValueError:
+        stop(
+            f"HOST is {HOST!r}, which is no address to listen on. Set it, for example to "
+            "127.0.0.1. If conda has set it, type `unset HOST`."
+        )
 TRUSTED_PROXIES = networks(FORWARDED_ALLOW_IPS)
 MAIL_SERVER = mail_server(EMAIL_URL)
 
@@ -158,8 +166,9 @@ if DEBUG:
     ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]"]
 if not SECRET_KEY:
     stop(
-        "DJANGO_SECRET_KEY is not set. Copy .env.example to .env and give it a long random "
-        "value, or set DJANGO_DEBUG=true while you develop."
+        "DJANGO_SECRET_KEY is not set. While you develop, type `uv run just dev` to serve "
+        "the site and `uv run just manage …` for any other command. In production, set it "
+        "to a long random value, or copy .env.example to .env and set it there."
     )
 ALLOWED_HOSTS = [host for host in ALLOWED_HOSTS if host]
 if wrong := [host for host in ALLOWED_HOSTS if not HOST_NAME.fullmatch(host)]:
@@ -180,8 +189,8 @@ if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
 if not DEBUG and DATABASE["ENGINE"] != "django.db.backends.postgresql":
     stop(
         "DATABASE_URL does not name a PostgreSQL database. Set it, for example to "
-        "postgresql://user:password@host:5432/name, or set DJANGO_DEBUG=true while you "
-        "develop on SQLite."
+        "postgresql://user:password@host:5432/name. While you develop on SQLite, type "
+        "`uv run just dev` and `uv run just manage …`."
     )
 {% else %}
 if DATABASE["ENGINE"] != "django.db.backends.sqlite3":

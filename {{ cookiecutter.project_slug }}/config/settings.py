@@ -351,3 +351,6 @@ SECURE_CSP = {
     "form-action": [CSP.SELF],
     "frame-ancestors": [CSP.NONE],
 }
+if DEBUG:
+    # The log says what was refused, and what to add here (serving/csp.py).
+    SECURE_CSP["report-uri"] = ["/csp-report/"]

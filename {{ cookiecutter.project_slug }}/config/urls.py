@@ -3,10 +3,12 @@
 https://docs.djangoproject.com/en/6.1/topics/http/urls/
 """
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView
 from django.urls import include, path
 
+from serving import csp
 from {{ cookiecutter.project_slug }}.users.login import LimitedForm
 
 urlpatterns = [
@@ -23,3 +25,6 @@ urlpatterns = [
     path("", include("{{ cookiecutter.project_slug }}.notifications.urls")),
 {% endif %}
 ]
+
+if settings.DEBUG:
+    urlpatterns += [path("csp-report/", csp.report)]

@@ -10,6 +10,7 @@ os.environ["DJANGO_DEBUG"] = "true"
 os.environ["DJANGO_HTTPS"] = "false"
 os.environ["DJANGO_SECRET_KEY"] = "secret-of-the-tests"
 os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver,localhost"
+os.environ["HOST"] = ""
 os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
 {% if not cookiecutter.__postgresql %}
 os.environ["DATABASE_URL"] = "sqlite:///db.sqlite3"

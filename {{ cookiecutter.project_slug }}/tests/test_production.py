@@ -1,0 +1,131 @@
+"""What a browser gets from the servers of production, each started once on this machine."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPMessage
+
+import pytest
+
+# Nothing here asks for the database or for Redis.
+PRODUCTION = {
+    "DJANGO_DEBUG": "false",
+    "DJANGO_HTTPS": "true",
+    "DJANGO_SECRET_KEY": "secret-of-the-tests",
+    "DJANGO_ALLOWED_HOSTS": "example.com",
+    "FORWARDED_ALLOW_IPS": "127.0.0.1",
+    "HOST": "127.0.0.1",
+    "WEB_CONCURRENCY": "1",
+{% if cookiecutter.__postgresql %}
+    "DATABASE_URL": "postgresql://user:password@127.0.0.1:9/name",
+{% endif %}
+{% if cookiecutter.__live %}
+    "REDIS_URL": "redis://127.0.0.1:9/0",
+{% endif %}
+}
+# Static files are gathered in a folder of the test.
+SETTINGS = "from config.settings import *\n\nSTATIC_ROOT = {!r}\n"
+SERVERS = {
+{% if cookiecutter.__wsgi %}
+    "gunicorn": ["gunicorn", "--config", "config/gunicorn.conf.py"],
+{% endif %}
+{% if cookiecutter.__asgi %}
+    "uvicorn": ["config.uvicorn_conf"],
+{% endif %}
+}
+# What the proxy says of a browser that came by https.
+HTTPS = {"X-Forwarded-Proto": "https"}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a release that has its static files."""
+    folder = tmp_path_factory.mktemp("production")
+    (folder / "production.py").write_text(SETTINGS.format(str(folder / "static")))
+    environment = os.environ | PRODUCTION | {"DJANGO_SETTINGS_MODULE": "production"}
+    environment["PYTHONPATH"] = f"{folder}{os.pathsep}."
+    collect = [sys.executable, "manage.py", "collectstatic", "--no-input", "-v", "0"]
+    subprocess.run(collect, env=environment, check=True)  # noqa: S603
+    return environment
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def port(request: pytest.FixtureRequest, environment: dict[str, str]) -> Iterator[int]:
+    """The port of each server in turn."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    command = [sys.executable, "-m", *SERVERS[request.param]]
+    variables = environment | {"PORT": str(port)}
+    with subprocess.Popen(command, env=variables) as server:  # noqa: S603
+        try:
+            while not answers(port):
+                assert server.poll() is None, "the server ended at once"
+                time.sleep(0.1)
+            yield port
+        finally:
+            server.terminate()
+
+
+def answers(port: int) -> bool:
+    """Return whether the server accepts connections already."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def get(port: int, path: str, headers: dict[str, str]) -> tuple[int, HTTPMessage, str]:
+    """Return status, headers and text of an answer to the proxy."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path, headers={"Host": "example.com"} | headers)
+    response = connection.getresponse()
+    text = "" if response.status == 101 else response.read().decode()
+    connection.close()
+    response.close()
+    return response.status, response.headers, text
+
+
+def test_plain_http_is_redirected_to_https(port: int) -> None:
+    status, headers, _ = get(port, "/accounts/login/", {})
+
+    assert status == 301
+    assert headers["Location"] == "https://example.com/accounts/login/"
+
+
+def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
+    status, headers, _ = get(port, "/accounts/login/", HTTPS)
+
+    assert status == 200
+    assert headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "report-uri" not in headers["Content-Security-Policy"]
+
+
+def test_static_file_has_a_name_of_its_content_and_is_kept(port: int) -> None:
+    _, _, page = get(port, "/accounts/login/", HTTPS)
+    style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
+    assert style
+
+    status, headers, _ = get(port, style[1], HTTPS)
+
+    assert status == 200
+    assert "immutable" in headers["Cache-Control"]
+{% if cookiecutter.__channels %}
+
+
+@pytest.mark.parametrize("port", ["uvicorn"], indirect=True)
+def test_websocket_of_another_site_is_refused(port: int) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Origin": "https://other.example",
+    }
+
+    # Anybody may open this one from the page that it belongs to.
+    assert get(port, "/ws/status/", HTTPS | upgrade)[0] == 403
+{% endif %}
