@@ -82,7 +82,9 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if not project.is_(deployment="none"):
         files |= {"Dockerfile", ".dockerignore"}
-        files |= {"deploy/README.md"} | ({"tests/test_deploy.py"} if both else set())
+        files |= {"deploy/README.md"}
+    if project.is_(deployment="systemd") or (both and not project.is_(deployment="none")):
+        files |= {"tests/test_deploy.py"}
     roles = ["pages", "live"] if both else ["web"]
     if project.is_(deployment="compose"):
         files |= {

@@ -291,6 +291,14 @@ STORAGES = {
 }
 
 
+# Uploads
+# https://docs.djangoproject.com/en/6.1/topics/http/file-uploads/
+
+# Bytes of a request, files included. What is larger is answered with 413. Where nginx is
+# the proxy, its client_max_body_size has to be the same.
+MAX_BODY = 10 * 1024 * 1024
+
+
 # Email
 # https://docs.djangoproject.com/en/6.1/topics/email/
 
