@@ -52,7 +52,7 @@ def expected_files(project: Project) -> set[str]:
             "serving/uvicorn_server.py",
         }  # fmt: skip
     if both:
-        files |= {"config/proxy.py", "config/serve.py"}
+        files |= {"config/Caddyfile", "config/serve.py"}
     if not project.is_(realtime="none"):
         files |= {f"{users}/batches.py", f"{users}/sessions.py"}
     if channels:
@@ -130,7 +130,7 @@ def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
         assert "cookiecutter" not in text, name
         assert not re.search(r"my.?site", text, re.IGNORECASE), f"{name} has the default name"
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
-        if not name.endswith(".html") and name != "config/proxy.py":
+        if not name.endswith(".html"):
             assert not re.search(r"\{\{|\{%|\{#", text), name
 
 
@@ -301,7 +301,7 @@ def test_paths_for_asgi_stand_in_one_place(project: Project) -> None:
         and re.search(r'"/(events|async)/"', project.read(name))
     }
 
-    assert holders == ({"config/proxy.py"} if project.is_(interface="both") else set())
+    assert holders == ({"config/settings.py"} if project.is_(interface="both") else set())
 
 
 def test_both_servers_agree_on_their_timeouts(bake: Bake) -> None:

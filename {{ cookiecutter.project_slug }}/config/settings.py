@@ -87,6 +87,12 @@ WSGI_APPLICATION = "config.wsgi.application"
 
 ASGI_APPLICATION = "config.asgi.application"
 {% endif %}
+{% if cookiecutter.__both %}
+
+# Paths that go to the ASGI server: WebSockets, server-sent events, async views. Everything
+# else is a page and goes to the WSGI server.
+ASGI_PATHS = ["/ws/", "/events/", "/async/"]
+{% endif %}
 
 
 # Database
