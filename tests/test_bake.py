@@ -205,6 +205,7 @@ def test_dependencies_are_those_of_the_answers(project: Project) -> None:
     assert names == {
         "django",
         "environs",
+        "python-dotenv",
         "servestatic",
         "structlog",
         *wsgi,

@@ -7,6 +7,7 @@ its sockets are passed on by systemd.
 import http.client
 import json
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -170,7 +171,7 @@ def passed(
     project: Project, unit: Unit, listener: socket.socket, log: Path, **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a unit's command in an installed project, with `listener` as systemd passes it."""
-    program, *arguments = unit["ExecStart"][0].split()
+    program, *arguments = shlex.split(unit["ExecStart"][0])
     here = project.bin / Path(program).name
     code = f'exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
     with log.open("ab") as output:
