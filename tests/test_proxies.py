@@ -247,7 +247,9 @@ def caddy_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple
     )
     command = f"'{caddy}' run --config '{folder}/Caddyfile'"
     authority = folder / "caddy/pki/authorities/local/root.crt"
-    return mounted({folder / "hosts": "/etc/hosts"}, command), authority
+    media = folder.parent / "media"
+    media.mkdir(exist_ok=True)
+    return mounted({folder / "hosts": "/etc/hosts", media: "/media"}, command), authority
 
 
 def nginx_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple[list[str], Path]:
@@ -281,9 +283,15 @@ def debian(folder: Path, sites: dict[str, str]) -> tuple[dict[Path, str], Path]:
     challenges.mkdir(parents=True)
     (challenges / "token").write_text("proof")
     mounts = {etc: "/etc", folder / "www": "/var/www"}
-    for name, place in (("run", "/run"), ("logs", "/var/log/nginx"), ("lib", "/var/lib/nginx")):
+    for name, place in (("run", "/run"), ("logs", "/var/log/nginx"), ("lib", "/var/lib")):
         (folder / name).mkdir()
         mounts[folder / name] = place
+    (folder / "lib/nginx").mkdir()
+    media = folder.parent / "media"
+    if media.exists():
+        place = re.findall(r"alias (/\S+)/;", sites["site"])[0]
+        (folder / "lib" / Path(place).relative_to("/var/lib")).mkdir(parents=True)
+        mounts[media] = place
     return mounts, live / "fullchain.pem"
 
 
@@ -370,6 +378,8 @@ def standing(
         with own.inside():
             variables = variables_for(variables, stack, project, folder)
             variables["WEB_CONCURRENCY"] = "1" if proxy == "caddy" else "2"
+            (folder / "media").mkdir()
+            variables["MEDIA_ROOT"] = str(folder / "media")
             servers = [
                 Server(project, commands[command], host, port, folder / f"{role}-{host}", variables)
                 for role, command in roles.items()
@@ -591,6 +601,24 @@ def test_answer_that_comes_before_the_body_was_sent_arrives(front: Front) -> Non
                 answer = client.post(path, content=content)
             assert answer.status_code == expected
             assert "</h1>" in answer.text
+
+
+def test_file_that_was_uploaded_is_fetched_and_is_no_page_of_this_site(front: Front) -> None:
+    page = b"<script>alert(1)</script>"
+    with front.browser() as client:
+        address = client.post("/probe/keep/", files={"file": ("x", page)}).text
+        assert re.fullmatch(r"/media/new/page\w*\.html", address)
+        fetched = client.get(address)
+        folder = client.get("/media/new/")
+
+    assert (fetched.status_code, fetched.content) == (200, page)
+    assert fetched.headers["Content-Disposition"] == "attachment"
+    assert fetched.headers["X-Content-Type-Options"] == "nosniff"
+    assert folder.status_code in (403, 404)
+    assert front.get("/media/none").status_code == 404
+    assert front.get("/media/../db.sqlite3").status_code == 404
+    assert front.get("/media/%2e%2e/db.sqlite3").status_code in (400, 404)
+    assert front.get("/media../db.sqlite3").status_code == 404
 
 
 def test_slow_uploads_hold_up_nobody(front: Front) -> None:

@@ -506,7 +506,7 @@ def test_secret_is_private_and_code_is_nobodys_to_change(site: Installed) -> Non
     assert list(release.glob(".venv/lib/python3.*/site-packages/django/__pycache__/*.pyc"))
     assert not list(release.glob(".venv/bin/pytest"))
     state = site.machine.path(f"/var/lib/{slug}")
-    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE(state.stat().st_mode) == 0o711
     for each in state.iterdir():
         assert stat.S_IMODE(each.stat().st_mode) == 0o600, each
 

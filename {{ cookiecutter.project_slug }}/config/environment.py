@@ -142,6 +142,7 @@ REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL_URL = env.str("EMAIL_URL", "smtp://localhost:25")
 EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
+MEDIA_ROOT = env.str("MEDIA_ROOT", str(BASE_DIR / "media"))
 HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
 # None: each server chooses for itself.

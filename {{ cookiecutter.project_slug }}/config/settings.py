@@ -304,6 +304,13 @@ STORAGES = {
 # the proxy, its client_max_body_size has to be the same.
 MAX_BODY = 10 * 1024 * 1024
 
+MEDIA_URL = "/media/"
+
+MEDIA_ROOT = environment.MEDIA_ROOT
+
+# The proxy, which sends the files, runs as another user.
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
+
 
 # Email
 # https://docs.djangoproject.com/en/6.1/topics/email/
