@@ -31,7 +31,7 @@ def variables_of(
     """Return `variables`, with a PATH that has just the proxy that a start is about."""
     if COMMANDS[start][0] != "just":
         return variables
-    proxies = [start] if start in ("caddy", "nginx") else []
+    proxies = ["caddy"] if start == "caddy" else []
     return variables | {"PATH": f"{project.bin}:{path_with_only(proxies, folder / 'bin')}"}
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
+from django.core.files.storage import default_storage
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.urls import include, path
@@ -68,6 +69,13 @@ def upload(request: HttpRequest) -> JsonResponse:
         digest.update(piece)
         size += len(piece)
     return JsonResponse({"sha256": digest.hexdigest(), "bytes": size})
+
+
+@csrf_exempt
+def keep(request: HttpRequest) -> HttpResponse:
+    """Keep a file as a FileField does, and tell its address."""
+    name = default_storage.save("new/page.html", request.FILES["file"])
+    return HttpResponse(default_storage.url(name))
 
 
 def publish(request: HttpRequest, room: str, text: str) -> JsonResponse:
@@ -134,6 +142,7 @@ urlpatterns = [
     path("probe/facts/", request_facts),
     path("probe/query/", query),
     path("probe/upload/", upload),
+    path("probe/keep/", keep),
     path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),
     path("async/wait/", async_wait),

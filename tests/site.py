@@ -28,13 +28,12 @@ COMMANDS = {
     "just-gunicorn": ["just", "serve"],
     "just-uvicorn": ["just", "serve"],
     "caddy": ["just", "serve"],
-    "nginx": ["just", "serve"],
     "no-proxy": ["just", "serve"],
 }
 STARTS = {
     "wsgi": ["gunicorn", "just-gunicorn"],
     "asgi": ["uvicorn", "just-uvicorn"],
-    "both": ["gunicorn", "uvicorn", "caddy", "nginx", "no-proxy"],
+    "both": ["gunicorn", "uvicorn", "caddy", "no-proxy"],
 }
 # The settings are the emitted ones but for the URLs.
 PROBE_SETTINGS = 'from config.settings import *\n\nROOT_URLCONF = "probe_urls"\n'

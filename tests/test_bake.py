@@ -53,7 +53,7 @@ def expected_files(project: Project) -> set[str]:
             "serving/uvicorn_server.py",
         }  # fmt: skip
     if both:
-        files |= {"config/proxy.py", "config/serve.py"}
+        files |= {"config/Caddyfile", "config/serve.py"}
     if not project.is_(realtime="none"):
         live = "serving/live"
         files |= {
@@ -89,7 +89,9 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if not project.is_(deployment="none"):
         files |= {"Dockerfile", ".dockerignore"}
-        files |= {"deploy/README.md"} | ({"tests/test_deploy.py"} if both else set())
+        files |= {"deploy/README.md"}
+    if project.is_(deployment="systemd") or (both and not project.is_(deployment="none")):
+        files |= {"tests/test_deploy.py"}
     roles = ["pages", "live"] if both else ["web"]
     if project.is_(deployment="compose"):
         files |= {
@@ -135,7 +137,7 @@ def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
         assert "cookiecutter" not in text, name
         assert not re.search(r"my.?site", text, re.IGNORECASE), f"{name} has the default name"
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
-        if not name.endswith(".html") and name != "config/proxy.py":
+        if not name.endswith(".html"):
             text = text.replace('nonce="{{ csp_nonce }}"', "")
             assert not re.search(r"\{\{|\{%|\{#", text), name
 
@@ -211,6 +213,7 @@ def test_dependencies_are_those_of_the_answers(project: Project) -> None:
     assert names == {
         "django",
         "environs",
+        "python-dotenv",
         "servestatic",
         "structlog",
         *wsgi,
@@ -307,7 +310,7 @@ def test_paths_for_asgi_stand_in_one_place(project: Project) -> None:
         and re.search(r'"/(events|async)/"', project.read(name))
     }
 
-    assert holders == ({"config/proxy.py"} if project.is_(interface="both") else set())
+    assert holders == ({"config/settings.py"} if project.is_(interface="both") else set())
 
 
 def test_both_servers_agree_on_their_timeouts(bake: Bake) -> None:

@@ -25,7 +25,7 @@ STARTS = {
     "asgi-sqlite": "uvicorn",
     "asgi-postgresql": "uvicorn",
     "both-sqlite": "caddy",
-    "both-postgresql": "nginx",
+    "both-postgresql": "caddy",
 }
 WAYS = [
     (answers, STARTS[f"{answers['interface']}-{answers['database']}"])

@@ -470,7 +470,7 @@ def test_ingress_divides_the_site_as_the_proxy_does(cluster: Cluster) -> None:
     both = cluster.project.is_(interface="both")
     wanted = {"/": "pages" if both else "web"}
     if both:
-        proxy = cluster.project.read("config/proxy.py")
+        proxy = cluster.project.read("config/settings.py")
         paths = ast.literal_eval(re.findall(r"^ASGI_PATHS = (\[.*\])$", proxy, re.M)[0])
         assert len(paths) > 1
         wanted |= dict.fromkeys(paths, "live")

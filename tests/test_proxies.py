@@ -8,7 +8,6 @@ import hashlib
 import http.server
 import os
 import re
-import runpy
 import shutil
 import socket
 import ssl
@@ -77,6 +76,7 @@ FACTS = {
     "both": ["/probe/facts/", "/async/facts/"],
 }
 MEGABYTE = 1_000_000
+MAX_BODY = 10 * 1024 * 1024
 
 
 def run(*command: object, **options: Any) -> str:
@@ -247,7 +247,9 @@ def caddy_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple
     )
     command = f"'{caddy}' run --config '{folder}/Caddyfile'"
     authority = folder / "caddy/pki/authorities/local/root.crt"
-    return mounted({folder / "hosts": "/etc/hosts"}, command), authority
+    media = folder.parent / "media"
+    media.mkdir(exist_ok=True)
+    return mounted({folder / "hosts": "/etc/hosts", media: "/media"}, command), authority
 
 
 def nginx_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple[list[str], Path]:
@@ -281,9 +283,15 @@ def debian(folder: Path, sites: dict[str, str]) -> tuple[dict[Path, str], Path]:
     challenges.mkdir(parents=True)
     (challenges / "token").write_text("proof")
     mounts = {etc: "/etc", folder / "www": "/var/www"}
-    for name, place in (("run", "/run"), ("logs", "/var/log/nginx"), ("lib", "/var/lib/nginx")):
+    for name, place in (("run", "/run"), ("logs", "/var/log/nginx"), ("lib", "/var/lib")):
         (folder / name).mkdir()
         mounts[folder / name] = place
+    (folder / "lib/nginx").mkdir()
+    media = folder.parent / "media"
+    if media.exists():
+        place = re.findall(r"alias (/\S+)/;", sites["site"])[0]
+        (folder / "lib" / Path(place).relative_to("/var/lib")).mkdir(parents=True)
+        mounts[media] = place
     return mounts, live / "fullchain.pem"
 
 
@@ -370,6 +378,8 @@ def standing(
         with own.inside():
             variables = variables_for(variables, stack, project, folder)
             variables["WEB_CONCURRENCY"] = "1" if proxy == "caddy" else "2"
+            (folder / "media").mkdir()
+            variables["MEDIA_ROOT"] = str(folder / "media")
             servers = [
                 Server(project, commands[command], host, port, folder / f"{role}-{host}", variables)
                 for role, command in roles.items()
@@ -545,19 +555,70 @@ def in_pieces(content: bytes) -> Iterator[bytes]:
         yield content[start : start + 64 * 1024]
 
 
-def test_uploads_arrive_whole_up_to_10_megabytes(front: Front) -> None:
-    for size in (MEGABYTE, 10 * MEGABYTE - 1):
+def bodies(*sizes: int) -> Iterator[tuple[bytes, bytes | Iterator[bytes]]]:
+    """Give contents, and each twice as a body: its length told before, and not."""
+    for size in sizes:
         content = os.urandom(size)
-        for body in (content, in_pieces(content)):
-            with front.browser() as client:
-                answer = client.post("/probe/upload/", content=body)
-            assert answer.status_code == 200, answer.text
-            assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
-    content = os.urandom(11 * MEGABYTE)
-    for body in (content, in_pieces(content)):
+        yield content, content
+        yield content, in_pieces(content)
+
+
+def test_uploads_arrive_whole_up_to_the_limit(front: Front) -> None:
+    for content, body in bodies(1000, MAX_BODY):
         with front.browser() as client:
-            refused = client.post("/probe/upload/", content=body).status_code
-        assert refused == 413
+            answer = client.post("/probe/upload/", content=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_uploads_over_the_limit_are_told_so(front: Front) -> None:
+    paths = ["/probe/upload/", "/async/none/"]
+    for path in paths[: 1 + (front.interface == "both")]:
+        for _, body in bodies(MAX_BODY + 1, MAX_BODY + 5_000_000, 10 * MAX_BODY):
+            with front.browser() as client:
+                refusal = client.post(path, content=body)
+            assert refusal.status_code == 413
+            assert "<h1>Too large</h1>" in refusal.text
+            assert "This site takes" in refusal.text
+            if front.proxy == "caddy":
+                request_id = refusal.headers["X-Request-ID"]
+                [line] = [
+                    line
+                    for server in front.servers
+                    for line in server.log.read_text().splitlines()
+                    if request_id in line
+                ]
+                assert '"refused": "body larger than MAX_BODY"' in line
+    if front.proxy == "nginx":
+        assert "too large body" in (front.folder / "nginx/logs/error.log").read_text()
+
+
+def test_answer_that_comes_before_the_body_was_sent_arrives(front: Front) -> None:
+    content = bytes(9 * MEGABYTE)
+    for path, expected in (("/accounts/login/", 403), ("/nothing/", 404)):
+        for _ in range(5):
+            with front.browser() as client:
+                answer = client.post(path, content=content)
+            assert answer.status_code == expected
+            assert "</h1>" in answer.text
+
+
+def test_file_that_was_uploaded_is_fetched_and_is_no_page_of_this_site(front: Front) -> None:
+    page = b"<script>alert(1)</script>"
+    with front.browser() as client:
+        address = client.post("/probe/keep/", files={"file": ("x", page)}).text
+        assert re.fullmatch(r"/media/new/page\w*\.html", address)
+        fetched = client.get(address)
+        folder = client.get("/media/new/")
+
+    assert (fetched.status_code, fetched.content) == (200, page)
+    assert fetched.headers["Content-Disposition"] == "attachment"
+    assert fetched.headers["X-Content-Type-Options"] == "nosniff"
+    assert folder.status_code in (403, 404)
+    assert front.get("/media/none").status_code == 404
+    assert front.get("/media/../db.sqlite3").status_code == 404
+    assert front.get("/media/%2e%2e/db.sqlite3").status_code in (400, 404)
+    assert front.get("/media../db.sqlite3").status_code == 404
 
 
 def test_slow_uploads_hold_up_nobody(front: Front) -> None:
@@ -865,20 +926,6 @@ def test_two_sites_stand_beside_each_other_and_debians_own(bake: Bake, tmp_path:
 
     assert "test is successful" in said
     assert "warn" not in said
-
-
-def test_serving_on_ones_own_machine_takes_uploads_of_the_same_size(
-    bake: Bake, tmp_path: Path
-) -> None:
-    project = bake(interface="both", deployment="systemd")
-    proxy = runpy.run_path(str(project.path / "config/proxy.py"))
-    proxy["write_nginx"](proxy["Ports"](1, 2, 3), tmp_path)
-
-    sizes = [
-        re.findall(r"client_max_body_size (\w+);", text)
-        for text in ((tmp_path / "nginx.conf").read_text(), project.read(FILES["nginx"]))
-    ]
-    assert sizes == [["10m"], ["10m"]]
 
 
 def judged_by_nginx(folder: Path, sites: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """Each combination, started with its production commands and spoken to over TCP.
 
 A site of `both` is started in every way it can run: each half by itself, and `just serve`
-behind Caddy, behind nginx, and with no proxy on the machine.
+behind Caddy, and with no proxy on the machine.
 """
 
 import json
@@ -41,7 +41,6 @@ PAGES = {
     "just-gunicorn": ("WSGI", "gunicorn"),
     "just-uvicorn": ("ASGI", "uvicorn"),
     "caddy": ("WSGI", "gunicorn"),
-    "nginx": ("WSGI", "gunicorn"),
     "no-proxy": ("ASGI", "uvicorn"),
 }
 # What Django writes of the forms that it is to refuse.
@@ -202,7 +201,7 @@ def test_forwarded_headers_are_believed_from_a_proxy_only(site: Site) -> None:
     facts = site.get("/probe/facts/", headers=headers).json()
 
     assert facts["forwarded"] == []
-    if site.start not in ("caddy", "nginx"):
+    if site.start != "caddy":
         assert facts["address"] == "192.0.2.7"
         assert facts["secure"]
         assert facts["request_id"] == "from-outside-1"
@@ -271,7 +270,7 @@ def test_people_in_two_processes_hear_each_other(site: Site) -> None:
     with ExitStack() as stack:
         ada = stack.enter_context(site.socket())
         bob = stack.enter_context(site.socket(user="bob"))
-        if site.start in ("caddy", "nginx"):
+        if site.start == "caddy":
             # The proxy is at the other end of both; processes are told apart without one.
             attempts = 0
         else:
@@ -314,7 +313,7 @@ def test_oversized_frame_closes_its_socket_only(site: Site) -> None:
     with site.socket() as other, site.socket(path="/ws/chat/frames/") as socket:
         socket.send("x" * 70_000)
         # A proxy may see the connection reset before it has passed the close frame on.
-        expected = {1009, None} if site.start in ("caddy", "nginx") else {1009}
+        expected = {1009, None} if site.start == "caddy" else {1009}
         assert close_code(socket) in expected
         say(other, "and the others?")
         assert next_frame(other, "stored")
@@ -353,7 +352,7 @@ def test_connections_that_come_at_once_are_shared(site: Site) -> None:
 def test_killed_worker_is_replaced(site: Site) -> None:
     before = {worker.pid for worker in site.workers()}
     # Two by WEB_CONCURRENCY, of each server that was started.
-    assert len(before) == (4 if site.start in ("caddy", "nginx", "no-proxy") else 2)
+    assert len(before) == (4 if site.start in ("caddy", "no-proxy") else 2)
     victim = min(before)
     site.kill(victim)
 

@@ -34,7 +34,7 @@ STARTS = {
     "asgi-sse-sqlite": ["uvicorn"],
     "asgi-sse-postgresql": ["uvicorn"],
     "both-sse-sqlite": ["caddy", "no-proxy"],
-    "both-sse-postgresql": ["nginx"],
+    "both-sse-postgresql": ["caddy"],
 }
 WAYS = [
     (answers, start)

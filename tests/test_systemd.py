@@ -7,6 +7,7 @@ its sockets are passed on by systemd.
 import http.client
 import json
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -170,7 +171,7 @@ def passed(
     project: Project, unit: Unit, listener: socket.socket, log: Path, **variables: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a unit's command in an installed project, with `listener` as systemd passes it."""
-    program, *arguments = unit["ExecStart"][0].split()
+    program, *arguments = shlex.split(unit["ExecStart"][0])
     here = project.bin / Path(program).name
     code = f'exec 3<&{listener.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
     with log.open("ab") as output:
@@ -505,7 +506,7 @@ def test_secret_is_private_and_code_is_nobodys_to_change(site: Installed) -> Non
     assert list(release.glob(".venv/lib/python3.*/site-packages/django/__pycache__/*.pyc"))
     assert not list(release.glob(".venv/bin/pytest"))
     state = site.machine.path(f"/var/lib/{slug}")
-    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    assert stat.S_IMODE(state.stat().st_mode) == 0o711
     for each in state.iterdir():
         assert stat.S_IMODE(each.stat().st_mode) == 0o600, each
 

@@ -90,3 +90,12 @@ def test_timeouts_of_kubernetes_leave_time_to_drain() -> None:
         SECONDS["Kubernetes tells the proxies first"] + SECONDS["a server finishes on SIGTERM"]
     )
     assert drained < SECONDS["Kubernetes kills"]
+
+
+def test_limit_of_a_body_stands_in_the_settings_and_where_nginx_needs_it(bake: Bake) -> None:
+    limits = r"max_body_size|body-size|max_size \d|^\w*MAX_BODY ="
+    for deployment in ("compose", "kubernetes", "systemd", "none"):
+        project = bake(interface="both", deployment=deployment, database="postgresql")
+        holders = {name for name in project.files() if re.search(limits, project.read(name), re.M)}
+        nginx = {"deploy/systemd/nginx.conf", "deploy/README.md", "tests/test_deploy.py"}
+        assert holders - {"config/settings.py"} == (nginx if deployment == "systemd" else set())

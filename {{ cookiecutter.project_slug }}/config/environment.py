@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
+from dotenv import load_dotenv
 from environs import Env, EnvValidationError, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -106,9 +107,14 @@ def mail_server(url: str) -> dict[str, Any]:
     }
 
 
+# What is written there is meant: a $ begins no variable. Windows puts a mark at the start.
+try:
+    load_dotenv(BASE_DIR / ".env", interpolate=False, encoding="utf-8-sig")
+except UnicodeDecodeError:
+    stop("the file .env is not in UTF-8. Save it in that encoding.")
+
 # Errors are collected and told together, below.
 env = Env(eager=False)
-env.read_env(BASE_DIR / ".env", recurse=False)
 
 DEBUG = env.bool("DJANGO_DEBUG", False)
 SECRET_KEY = env.str("DJANGO_SECRET_KEY", "")
@@ -136,6 +142,7 @@ REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL_URL = env.str("EMAIL_URL", "smtp://localhost:25")
 EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
+MEDIA_ROOT = env.str("MEDIA_ROOT", str(BASE_DIR / "media"))
 HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
 # None: each server chooses for itself.

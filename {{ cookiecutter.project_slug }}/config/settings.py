@@ -90,6 +90,12 @@ WSGI_APPLICATION = "config.wsgi.application"
 
 ASGI_APPLICATION = "config.asgi.application"
 {% endif %}
+{% if cookiecutter.__both %}
+
+# Paths that go to the ASGI server: WebSockets, server-sent events, async views. Everything
+# else is a page and goes to the WSGI server.
+ASGI_PATHS = ["/ws/", "/events/", "/async/"]
+{% endif %}
 
 
 # Database
@@ -294,6 +300,21 @@ STORAGES = {
         )
     },
 }
+
+
+# Uploads
+# https://docs.djangoproject.com/en/6.1/topics/http/file-uploads/
+
+# Bytes of a request, files included. What is larger is answered with 413. Where nginx is
+# the proxy, its client_max_body_size has to be the same.
+MAX_BODY = 10 * 1024 * 1024
+
+MEDIA_URL = "/media/"
+
+MEDIA_ROOT = environment.MEDIA_ROOT
+
+# The proxy, which sends the files, runs as another user.
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
 
 
 # Email

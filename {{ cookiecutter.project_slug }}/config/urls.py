@@ -4,6 +4,7 @@ https://docs.djangoproject.com/en/6.1/topics/http/urls/
 """
 
 from django.conf import settings
+from django.conf.urls.static import static
 from django.contrib import admin
 from django.contrib.auth.views import LoginView
 from django.urls import include, path
@@ -24,6 +25,8 @@ urlpatterns = [
 {% if cookiecutter.__sse %}
     path("", include("{{ cookiecutter.project_slug }}.notifications.urls")),
 {% endif %}
+    # In development alone: in production the proxy sends uploads.
+    *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]
 
 if settings.DEBUG:

@@ -58,10 +58,6 @@ type Send = Callable[[Event], Awaitable[None]]
 type ASGIApplication = Callable[..., Awaitable[None]]
 
 {% endif %}
-# Bytes of a request's body. Django itself writes one of any size to the disk, before it
-# looks at the address that it was sent to.
-MAX_BODY = 10 * 1024 * 1024
-
 # Safe to write into logs and headers.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -141,8 +137,27 @@ def start(client: Client) -> float:
 
 
 def is_too_large(content_length: str) -> bool:
-    """Return whether a body of this length is refused."""
-    return content_length.isdecimal() and int(content_length) > MAX_BODY
+    """Return whether a body of this length is refused.
+
+    Django itself writes one of any size to the disk, before it looks at the address that
+    it was sent to.
+    """
+    return content_length.isdecimal() and int(content_length) > settings.MAX_BODY
+
+
+def refusal() -> tuple[dict[str, str], bytes]:
+    """Return the headers and the page that refuse a body; the access line says why."""
+    structlog.contextvars.bind_contextvars(refused="body larger than MAX_BODY")
+    page = (
+        '<!doctype html>\n<html lang="en">\n<title>Too large</title>\n<h1>Too large</h1>\n'
+        f"<p>This site takes at most {settings.MAX_BODY / 1024**2:.3g} MB at once, files "
+        "included.</p>\n</html>\n"
+    ).encode()
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Length": str(len(page)),
+    }
+    return headers, page
 
 
 def log(
@@ -198,7 +213,7 @@ class WSGIEdge:
             with tempfile.SpooledTemporaryFile(
                 settings.FILE_UPLOAD_MAX_MEMORY_SIZE
             ) as pieces:
-                while pieces.tell() <= MAX_BODY and (
+                while pieces.tell() <= settings.MAX_BODY and (
                     piece := environ["wsgi.input"].read(64 * 1024)
                 ):
                     pieces.write(piece)
@@ -211,10 +226,12 @@ class WSGIEdge:
     def answer(self, environ: dict[str, Any], send_start: Callable[..., Any]) -> Any:
         """Return the application's answer, without a body if it was not asked for one."""
         if is_too_large(environ.get("CONTENT_LENGTH", "")):
-            send_start("413 Content Too Large", [("Content-Length", "0")])
-            return []
-        # Returned as it is: servers send a wsgi.file_wrapper without copying.
-        body = self.application(environ, send_start)
+            headers, page = refusal()
+            send_start("413 Content Too Large", [*headers.items()])
+            body: Any = [page]
+        else:
+            # Returned as it is: servers send a wsgi.file_wrapper without copying.
+            body = self.application(environ, send_start)
         if environ["REQUEST_METHOD"] == "HEAD":
             # Django leaves it to the server to drop the body, and gunicorn warns of it.
             if close := getattr(body, "close", None):
@@ -241,9 +258,10 @@ async def refuse(receive: Receive, send: Send) -> None:
 
 async def refuse_body(send: Send) -> None:
     """Answer that the body of a request is too large."""
-    headers = [(b"content-length", b"0")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body"})
+    headers, page = refusal()
+    pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 413, "headers": pairs})
+    await send({"type": "http.response.body", "body": page})
 
 
 class ASGIEdge:
@@ -298,7 +316,7 @@ class ASGIEdge:
                 outcome.setdefault("code", event["code"])
             elif event["type"] == "http.request":
                 received += len(event.get("body", b""))
-                if received > MAX_BODY:
+                if received > settings.MAX_BODY:
                     # To the application it is as if the client had gone.
                     return {"type": "http.disconnect"}
             return event
@@ -323,7 +341,7 @@ class ASGIEdge:
                 await refuse_body(inner_send)
                 return
             await self.application(inner, inner_receive, inner_send)
-            if received > MAX_BODY and "status" not in outcome:
+            if received > settings.MAX_BODY and "status" not in outcome:
                 await refuse_body(inner_send)
         except Exception:
             # The server answers for an application that raises.

@@ -13,19 +13,22 @@ import structlog
 {% if cookiecutter.__asgi %}
 from asgiref.sync import async_to_sync
 {% endif %}
+from django.conf import settings
+from structlog.contextvars import merge_contextvars
 
 {% if cookiecutter.__channels %}
 from serving import metrics
 {% endif %}
 {% if cookiecutter.__wsgi and cookiecutter.__asgi %}
-from serving.edge import MAX_BODY, ASGIEdge, WSGIEdge, identify
+from serving.edge import ASGIEdge, WSGIEdge, identify
 {% elif cookiecutter.__wsgi %}
-from serving.edge import MAX_BODY, WSGIEdge, identify
+from serving.edge import WSGIEdge, identify
 {% else %}
-from serving.edge import MAX_BODY, ASGIEdge, identify
+from serving.edge import ASGIEdge, identify
 {% endif %}
 
 PROXY = "127.0.0.1"
+MAX_BODY = settings.MAX_BODY
 STRANGER = "198.51.100.7"
 FORWARDED = [
     "Forwarded",
@@ -260,7 +263,7 @@ def test_wsgi_application_gets_a_body_that_is_not_too_large(length: str) -> None
     "told", [{"CONTENT_LENGTH": str(MAX_BODY + 1)}, {"HTTP_TRANSFER_ENCODING": "chunked"}]
 )
 def test_wsgi_application_gets_no_body_that_is_too_large(told: dict[str, str]) -> None:
-    sent: list[str] = []
+    sent: list[Any] = []
 
     def application(environ: Any, start_response: Any) -> list[bytes]:
         raise AssertionError("it was asked")
@@ -271,11 +274,24 @@ def test_wsgi_application_gets_no_body_that_is_too_large(told: dict[str, str]) -
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(bytes(MAX_BODY + 1)),
     }
-    body = WSGIEdge(application)(
-        environ | told, lambda status, headers, _: sent.extend([status, *headers[0]])
-    )
 
-    assert (sent, body) == (["413 Content Too Large", "Content-Length", "0"], [])
+    def start_response(status: str, headers: Any, _: Any) -> None:
+        sent.extend([status, dict(headers)])
+
+    with structlog.testing.capture_logs([merge_contextvars]) as lines:
+        (page,) = WSGIEdge(application)(environ | told, start_response)
+
+    status, headers = sent
+    assert status == "413 Content Too Large"
+    assert (headers["Content-Type"], headers["Content-Length"]) == (
+        "text/html; charset=utf-8",
+        str(len(page)),
+    )
+    assert f"takes at most {MAX_BODY // 1024**2} MB at once".encode() in page
+    (line,) = lines
+    assert (line["status"], line["refused"]) == (413, "body larger than MAX_BODY")
+    environ |= {"REQUEST_METHOD": "HEAD", "CONTENT_LENGTH": str(MAX_BODY + 1)}
+    assert WSGIEdge(application)(environ, start_response) == []
 {% endif %}
 {% if cookiecutter.__asgi %}
 
@@ -440,12 +456,20 @@ def test_asgi_application_gets_no_body_that_is_too_large(length: str | None) -> 
             seen.append((await receive())["type"])
 
     headers = [(b"content-length", length.encode())] if length else []
-    sent = run(application, "http", headers, bytes(MAX_BODY // 2))
+    with structlog.testing.capture_logs([merge_contextvars]) as lines:
+        sent = run(application, "http", headers, bytes(MAX_BODY // 2))
 
+    (line,) = lines
     start, body = sent
     assert (start["type"], start["status"]) == ("http.response.start", 413)
-    assert start["headers"][0] == (b"content-length", b"0")
-    assert body == {"type": "http.response.body"}
+    page = body["body"]
+    assert start["headers"][:2] == [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(page)).encode()),
+    ]
+    assert body == {"type": "http.response.body", "body": page}
+    assert f"takes at most {MAX_BODY // 1024**2} MB at once".encode() in page
+    assert (line["status"], line["refused"]) == (413, "body larger than MAX_BODY")
     assert seen == ([] if length else ["http.request", "http.request", "http.disconnect"])
 
 

@@ -6,7 +6,7 @@ app_name = "notifications"
 urlpatterns = [
     path("notifications/", views.notifications, name="list"),
 {% if cookiecutter.__both %}
-    # One of ASGI_PATHS in config/proxy.py.
+    # One of ASGI_PATHS in config/settings.py.
 {% endif %}
     path("events/", views.events, name="events"),
 ]
