@@ -29,7 +29,8 @@ def expected_files(project: Project) -> set[str]:
     files = {
         ".editorconfig", ".env", ".env.example", ".gitattributes", ".gitignore",
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
-        "config/__init__.py", "config/environment.py", "config/settings.py", "config/urls.py",
+        "config/__init__.py", "config/database.py", "config/environment.py", "config/settings.py",
+        "config/urls.py",
         "serving/README.md", "serving/__init__.py", "serving/csp.py", "serving/edge.py",
         "serving/health.py", "serving/logs.py", "serving/metrics.py", "serving/startapp.py",
         "serving/static_files.py", "serving/threads.py",
@@ -129,6 +130,46 @@ def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
     assert not [
         path for path in placed.path.rglob("*") if path.is_dir() and not any(path.iterdir())
     ]
+
+
+# What an owner has to know, at most: lines and files without serving/, which is the template's,
+# and without migrations, which are Django's. Then lines with them.
+SIZES = [
+    (
+        {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"},
+        (1_500, 45, 3_000),
+    ),
+    (
+        {
+            "interface": "asgi",
+            "realtime": "channels",
+            "database": "postgresql",
+            "deployment": "compose",
+        },
+        (4_000, 75, 7_400),
+    ),
+]
+
+
+@pytest.mark.parametrize(("answers", "most"), SIZES, ids=lambda value: "-".join(map(str, value)))
+def test_a_project_stays_small(answers: Answers, most: tuple[int, int, int], bake: Bake) -> None:
+    project = bake(**answers)
+    lines = {name: project.read(name).count("\n") for name in project.files() - {".env"}}
+    own = {
+        name: count
+        for name, count in lines.items()
+        if not name.startswith("serving/") and "/migrations/" not in name
+    }
+
+    assert sum(own.values()) <= most[0]
+    assert len(own) <= most[1]
+    assert sum(lines.values()) <= most[2]
+
+
+def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:
+    for name in project.files():
+        if not name.startswith("serving/"):
+            assert project.read(name).count("\n") <= 250, name
 
 
 def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from django.utils.csp import CSP
 
 from config import environment
+from config.database import DATABASE
 from serving import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -101,7 +102,7 @@ ASGI_PATHS = ["/ws/", "/events/", "/async/"]
 # Database
 # https://docs.djangoproject.com/en/6.1/ref/settings/#databases
 
-DATABASES = {"default": environment.DATABASE}
+DATABASES = {"default": DATABASE}
 
 {% if cookiecutter.__asgi %}
 # False runs Django under ASGI as it ships (config/asgi.py): slower, with a thread and a
@@ -127,63 +128,6 @@ DATABASES["default"]["CONN_MAX_AGE"] = 60 if FAST_ASGI else 0
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 {% endif %}
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-
-{% if cookiecutter.__postgresql %}
-# A server that is not reached, or not any more, is an error after seconds; by default a
-# connection to a machine that is gone waits for a quarter of an hour.
-# https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-POSTGRESQL_OPTIONS = {
-    "connect_timeout": 5,
-    "tcp_user_timeout": 10_000,  # milliseconds, for what was sent
-    "keepalives_idle": 10,  # where nothing is sent, as while a query runs
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-}
-
-# What a session begins with. PgBouncer refuses them unless its ignore_startup_parameters
-# lists them: empty this there, and set them with ALTER ROLE.
-# https://www.postgresql.org/docs/current/runtime-config-client.html
-SESSION_OPTIONS = {
-    # Django would set it with a query of its own.
-    "TimeZone": "UTC",
-    # Nobody waits longer for a page. README.md says how a long report asks for more.
-    "statement_timeout": "60s",
-    # A transaction in which nothing happens holds its locks.
-    "idle_in_transaction_session_timeout": "60s",
-}
-
-{% endif %}
-SQLITE_OPTIONS = {
-    # Readers and one writer do not wait for each other.
-    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    # A transaction takes the write lock at its start, where it can wait for it; one that
-    # asks for it later fails at once with "database is locked".
-    "transaction_mode": "IMMEDIATE",
-    # Seconds to wait for that lock.
-    "timeout": 20,
-}
-
-# Options that DATABASE_URL names win over these.
-named = DATABASES["default"].get("OPTIONS", {})
-{% if cookiecutter.__postgresql %}
-# SQLite is for development without a server; production refuses it.
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    # Of two session options with the same name the last one counts.
-    session = [f"-c {name}={value}" for name, value in SESSION_OPTIONS.items()]
-    session += [environment.PGOPTIONS, named.get("options", "")]
-    if environment.DATABASE_TIMEOUT is not None:
-        session += [
-            f"-c {name}={environment.DATABASE_TIMEOUT}s"
-            for name in SESSION_OPTIONS
-            if name.endswith("timeout")
-        ]
-    named["options"] = " ".join(session)
-    DATABASES["default"]["OPTIONS"] = POSTGRESQL_OPTIONS | named
-else:
-    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
-{% else %}
-DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS | named
-{% endif %}
 
 
 {% if cookiecutter.__channels %}

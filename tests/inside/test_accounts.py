@@ -1,0 +1,46 @@
+"""Passwords are changed and reset by Django's own pages, inside this site."""
+
+from typing import Any
+
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+
+
+def test_changing_the_password(client: Client, ada: Any) -> None:
+    client.force_login(ada)
+    new = "quite-another-1"
+
+    response = client.post(
+        reverse("password_change"),
+        {"old_password": "adaada", "new_password1": new, "new_password2": new},
+        follow=True,
+    )
+
+    assert response.status_code == 200
+    assert client.login(username="ada", password=new)
+
+
+def test_resetting_a_forgotten_password(client: Client, ada: Any) -> None:
+    client.post(reverse("password_reset"), {"email": "ada@example.com"})
+    lines = mail.outbox[0].body.splitlines()
+    link = next(line for line in lines if line.startswith("http"))
+    new = "quite-another-1"
+
+    form = client.get(link, follow=True)
+    address = form.redirect_chain[-1][0]
+    response = client.post(
+        address, {"new_password1": new, "new_password2": new}, follow=True
+    )
+
+    assert response.status_code == 200
+    assert client.login(username="ada", password=new)
+    # Once only.
+    assert not client.get(link, follow=True).context["validlink"]
+
+
+def test_address_without_an_account_gets_no_mail(client: Client, db: None) -> None:
+    response = client.post(reverse("password_reset"), {"email": "nobody@example.com"})
+
+    assert response["Location"] == reverse("password_reset_done")
+    assert mail.outbox == []
