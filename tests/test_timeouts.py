@@ -16,12 +16,12 @@ ROWS = re.findall(
 )
 SECONDS = {what: int(seconds) for what, seconds, _ in ROWS}
 
-# The same words, for something else: the autoscaler's, those of development, of the mail server,
+# The same words, for something else: the autoscaler's, those of development and of `just serve`,
 # of PostgreSQL's container, of nginx towards clients.
 ELSEWHERE = {
     ("live.yaml", "periodSeconds"): {300},
     ("uvicorn_conf.py", "timeout_graceful_shutdown"): {1},
-    ("settings.py", "timeout"): {10},
+    ("Caddyfile", "grace_period"): {5},
     ("compose.yaml", "stop_grace_period"): {60},
 }
 
