@@ -46,10 +46,10 @@ FILES = {
     "serving/static_files.py": ["serving/test_static_files.py"],
     "serving/threads.py": [
         "serving/test_pools.py",
+        "serving/test_jobs.py",
         "serving/test_overseer.py",
         "serving/test_overseer_thread.py",
         "serving/test_threads.py",
-        "serving/test_handler.py",
     ],
     "serving/request_thread.py": [
         "serving/test_request_thread.py",
