@@ -50,7 +50,7 @@ class Hub[S: Subscriber]:
     # Seconds between two checks of a session of which nobody told that it ended.
     CHECK_INTERVAL = 60.0
     # Seconds between two looks at what is due.
-    TICK = 1.0
+    WORK_INTERVAL = 1.0
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -65,7 +65,7 @@ class Hub[S: Subscriber]:
         # Whether hints of other processes come, and when the database was looked at.
         self.receiving = False
         self.polled_at = 0.0
-        # Set where the work should not wait for its next TICK.
+        # Set where the work should not wait for its next WORK_INTERVAL.
         self.news, self.soon = asyncio.Event(), asyncio.Event()
         # Many connections that are behind have missed the same.
         self.read_together = Batch(self.read_all)
@@ -99,7 +99,10 @@ class Hub[S: Subscriber]:
         """Take a connection. The first one has the hub at work."""
         if not self.subscribers:
             self.polled_at = self.loop.time()
-            work = [self.repeat(self.deliver, self.news), self.repeat(self.tick, self.soon)]
+            work = [
+                self.repeat(self.deliver, self.news),
+                self.repeat(self.do_due, self.soon),
+            ]
             if settings.REDIS_URL:
                 work.append(self.receive())
             # In no request's context: they go on after it.
@@ -241,16 +244,16 @@ class Hub[S: Subscriber]:
                             self.handle(hint)
                         else:
                             backoff = MIN_BACKOFF
-                            self.listen(True)
+                            self.set_receiving(True)
             except Exception as error:
                 logger.warning("no hints from Redis", error=repr(error))
             finally:
-                self.listen(False)
+                self.set_receiving(False)
             # Longer each time and never all at once.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311
             backoff = min(backoff * 2, MAX_BACKOFF)
 
-    def listen(self, receiving: bool) -> None:
+    def set_receiving(self, receiving: bool) -> None:
         """Note whether hints come. What was published before that is looked for now."""
         self.receiving = receiving
         self.polled_at = float("-inf")
@@ -265,10 +268,10 @@ class Hub[S: Subscriber]:
     async def repeat(
         self, work: Callable[[], Awaitable[None]], soon: asyncio.Event
     ) -> None:
-        """Do some work every TICK, and `soon`, even if it failed the last time."""
+        """Do some work every WORK_INTERVAL, and `soon`, even if it failed the last time."""
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(self.TICK):
+                async with asyncio.timeout(self.WORK_INTERVAL):
                     await soon.wait()
             soon.clear()
             try:
@@ -276,7 +279,7 @@ class Hub[S: Subscriber]:
             except (Exception, Overloaded):
                 logger.exception("hub tries again")
 
-    async def tick(self) -> None:
+    async def do_due(self) -> None:
         """Close the connections whose session has ended."""
         due = self.loop.time() - self.CHECK_INTERVAL
         ended, self.ended = self.ended, set()

@@ -101,7 +101,7 @@ class Hub(hub.Hub[Socket]):
             if room in self.topics:
                 self.changed[room] = True
             else:
-                # Nobody is left here, and perhaps nothing is going to tick.
+                # Nobody is left here, and perhaps no work is done any more.
                 self.people.pop(room, None)
                 await apublish(Hint("people", room))
 
@@ -112,7 +112,7 @@ class Hub(hub.Hub[Socket]):
         else:
             super().handle(hint)
 
-    async def tick(self) -> None:
+    async def do_due(self) -> None:
         """Send lists of people, if they changed, and renew the presence of the sockets."""
         changed, self.changed = self.changed, {}
         for room, here in changed.items():
@@ -130,7 +130,7 @@ class Hub(hub.Hub[Socket]):
             await database_sync_to_async(presence.renew)(seats)
             # Nobody tells of those whose process died.
             self.changed = dict.fromkeys(self.topics, False) | self.changed
-        await super().tick()
+        await super().do_due()
 
     async def show_people(self, room: str) -> None:
         """Offer the list of who is in a room."""
