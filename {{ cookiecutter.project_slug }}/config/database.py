@@ -5,6 +5,10 @@ Which database it is, DATABASE_URL says (config/environment.py).
 https://docs.djangoproject.com/en/6.1/ref/databases/
 """
 
+{% if cookiecutter.__live %}
+from hashlib import sha256
+from pathlib import Path
+{% endif %}
 from typing import Any
 
 from config import environment
@@ -65,4 +69,13 @@ else:
     DATABASE["OPTIONS"] = SQLITE_OPTIONS | named
 {% else %}
 DATABASE["OPTIONS"] = SQLITE_OPTIONS | named
+{% endif %}
+{% if cookiecutter.__live %}
+
+# Tells this database from others: the same in all processes of the site.
+address = [DATABASE.get(key, "") for key in ("ENGINE", "HOST", "PORT", "NAME")]
+if address[0] == "django.db.backends.sqlite3":
+    # A relative path names another file in another folder.
+    address[-1] = str(Path(address[-1]).resolve())
+DATABASE_DIGEST = sha256(repr(address).encode()).hexdigest()[:16]
 {% endif %}

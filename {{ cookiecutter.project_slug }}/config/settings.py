@@ -5,28 +5,27 @@ What differs from machine to machine is read in config/environment.py.
 https://docs.djangoproject.com/en/6.1/ref/settings/
 """
 
-{% if cookiecutter.__live %}
-from hashlib import sha256
-{% endif %}
 from pathlib import Path
 from typing import Any
 
 from django.utils.csp import CSP
 
 from config import environment
+{% if cookiecutter.__live %}
+from config.database import DATABASE, DATABASE_DIGEST
+{% else %}
 from config.database import DATABASE
+{% endif %}
 from serving import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = environment.DEBUG
-
 SECRET_KEY = environment.SECRET_KEY
-
 ALLOWED_HOSTS = environment.ALLOWED_HOSTS
 
-# Proxies whose forwarded headers are believed, see serving/edge.py. There is nothing to set
-# in SECURE_PROXY_SSL_HEADER or USE_X_FORWARDED_HOST.
+# Proxies whose forwarded headers are believed (serving/edge.py). It takes the place of
+# SECURE_PROXY_SSL_HEADER and USE_X_FORWARDED_HOST.
 TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 
 
@@ -83,12 +82,13 @@ TEMPLATES = [
         },
     },
 ]
-{% if cookiecutter.__wsgi %}
+{% if cookiecutter.__wsgi or cookiecutter.__channels %}
 
+{% endif %}
+{% if cookiecutter.__wsgi %}
 WSGI_APPLICATION = "config.wsgi.application"
 {% endif %}
 {% if cookiecutter.__channels %}
-
 ASGI_APPLICATION = "config.asgi.application"
 {% endif %}
 {% if cookiecutter.__both %}
@@ -105,9 +105,8 @@ ASGI_PATHS = ["/ws/", "/events/", "/async/"]
 DATABASES = {"default": DATABASE}
 
 {% if cookiecutter.__asgi %}
-# False runs Django under ASGI as it ships (config/asgi.py): slower, with a thread and a
-# database connection for each request. None is kept then, and nobody notices a process that
-# is stuck.
+# False runs Django under ASGI as it ships: slower, with a thread and a new connection for
+# each request, and nobody notices a process that is stuck.
 FAST_ASGI = True
 
 # Threads of each process at most, for pages, for async views and for asyncio.to_thread(),
@@ -141,15 +140,9 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 {% endif %}
 {% if cookiecutter.__live %}
 
-# Every name that this site uses in Redis begins with this: the site and its database, the
-# same in all of its processes. Publish and subscribe of Redis know no database numbers, so
-# another site on the same Redis, or this one's staging, would hear what is told here.
-database = [DATABASES["default"].get(key, "") for key in ("ENGINE", "HOST", "PORT", "NAME")]
-if database[0] == "django.db.backends.sqlite3":
-    # A relative path names another file in another folder.
-    database[-1] = str(Path(database[-1]).resolve())
-database_digest = sha256(repr(database).encode()).hexdigest()[:16]
-REDIS_PREFIX = f"{{ cookiecutter.project_slug }}-{database_digest}"
+# Every name of this site in Redis begins with this. What one process publishes there, all
+# sites and stagings on the same Redis can hear, whatever the number of their database.
+REDIS_PREFIX = f"{{ cookiecutter.project_slug }}-{DATABASE_DIGEST}"
 # The Redis through which processes hear of each other's news (serving/live/hints.py).
 REDIS_URL = environment.REDIS_URL
 
@@ -194,20 +187,14 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 
 AUTH_USER_MODEL = "users.User"
 
-LOGIN_URL = "login"
-
 LOGIN_REDIRECT_URL = "/"
-
 LOGOUT_REDIRECT_URL = "/"
 
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-    )
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
 
@@ -215,11 +202,8 @@ AUTH_PASSWORD_VALIDATORS = [
 # https://docs.djangoproject.com/en/6.1/topics/i18n/
 
 LANGUAGE_CODE = "en-us"
-
 TIME_ZONE = "UTC"
-
 USE_I18N = True
-
 USE_TZ = True
 
 
@@ -227,22 +211,17 @@ USE_TZ = True
 # https://docs.djangoproject.com/en/6.1/howto/static-files/
 
 STATIC_URL = "/static/"
-
 STATIC_ROOT = BASE_DIR / "staticfiles"
-
 STATICFILES_DIRS = [BASE_DIR / "{{ cookiecutter.project_slug }}" / "static"]
 
 # In production a file's name carries a hash of its content, and browsers keep it for ever.
 # In development files are served from where they are.
+STATICFILES_BACKEND = "servestatic.storage.CompressedManifestStaticFilesStorage"
+if DEBUG:
+    STATICFILES_BACKEND = "django.contrib.staticfiles.storage.StaticFilesStorage"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        "BACKEND": (
-            "django.contrib.staticfiles.storage.StaticFilesStorage"
-            if DEBUG
-            else "servestatic.storage.CompressedManifestStaticFilesStorage"
-        )
-    },
+    "staticfiles": {"BACKEND": STATICFILES_BACKEND},
 }
 
 
@@ -254,7 +233,6 @@ STORAGES = {
 MAX_BODY = 10 * 1024 * 1024
 
 MEDIA_URL = "/media/"
-
 MEDIA_ROOT = environment.MEDIA_ROOT
 
 # The proxy, which sends the files, runs as another user.
@@ -265,20 +243,17 @@ FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
 # https://docs.djangoproject.com/en/6.1/topics/email/
 
 DEFAULT_FROM_EMAIL = environment.EMAIL_FROM
-
 SERVER_EMAIL = environment.EMAIL_FROM
 
 # Another backend is named here as well; Django refuses EMAIL_BACKEND beside MAILERS.
-MAILERS: dict[str, dict[str, Any]]
+MAILERS: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "OPTIONS": {**environment.MAIL_SERVER, "timeout": 10},
+    }
+}
 if DEBUG:
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
-else:
-    MAILERS = {
-        "default": {
-            "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-            "OPTIONS": {**environment.MAIL_SERVER, "timeout": 10},
-        }
-    }
 
 
 # Logging
@@ -291,11 +266,8 @@ LOGGING = logs.configure(DEBUG)
 # https://docs.djangoproject.com/en/6.1/topics/security/
 
 CSRF_TRUSTED_ORIGINS = environment.CSRF_TRUSTED_ORIGINS
-
 SECURE_SSL_REDIRECT = environment.HTTPS
-
 SESSION_COOKIE_SECURE = environment.HTTPS
-
 CSRF_COOKIE_SECURE = environment.HTTPS
 
 # A year. Browsers remember it: once sent, this host cannot go back to plain http.
