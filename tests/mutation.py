@@ -50,6 +50,7 @@ FILES = {
         "serving/test_overseer.py",
         "serving/test_overseer_thread.py",
         "serving/test_threads.py",
+        "serving/test_processes.py",
     ],
     "serving/request_thread.py": [
         "serving/test_request_thread.py",

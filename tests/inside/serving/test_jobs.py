@@ -163,17 +163,26 @@ def test_adopted_thread_is_counted_in_its_new_pool_and_leaves_room(state: Any) -
     idle, worker = Worker(state, 1), Worker(state, 2)
     state.idle.append(idle)
     job = state.waiting[0]
-    before = time.monotonic()
 
     assert new.adopt(worker)
     assert (new.threads, new.started, new.running) == (20, 1, 6)
     assert (worker.pool, worker.name) == (new, "state-1")
     assert idle.inbox.get_nowait() is job
     assert (state.threads, state.running) == (19, 2)
-    assert before <= state.freed_at <= time.monotonic()
     assert state.progress_at == 1000.0
 
     # There is no place for one more.
     assert not new.adopt(Worker(state, 3))
     assert (new.threads, new.started, new.running) == (20, 1, 6)
     assert (state.threads, state.running) == (19, 2)
+
+
+def test_pool_whose_thread_moves_gets_on_even_if_nobody_waits(state: Any) -> None:
+    new = type(state)()
+    new.set(running=1, limit=2, threads=2)
+    state.set(running=2, limit=2)
+    before = time.monotonic()
+
+    assert new.adopt(Worker(state, 1))
+    assert before <= state.freed_at <= time.monotonic()
+    assert (new.freed_at, new.progress_at, state.progress_at) == (1000.0,) * 3

@@ -1,6 +1,5 @@
 """Pools have few threads while they compute, and more while these wait."""
 
-import os
 import threading
 import time
 import weakref
@@ -202,19 +201,6 @@ def test_full_pool_without_progress_is_a_problem(pool: Pool) -> None:
     free.set()
     wait(calls, 20)
     assert pool.problem(now + threads.STUCK_AFTER + 1) is None
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_process_that_is_forked_has_threads_of_its_own(pool: Pool) -> None:
-    pool.submit(int).result(5)
-    child = os.fork()
-    if not child:
-        # What pytest does at the end is not the child's.
-        works = pool.submit(divmod, 7, 2).result(5) == (3, 1)
-        os._exit(0 if works else 1)
-
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_pool_that_is_closed_takes_no_calls(pool: Pool) -> None:
