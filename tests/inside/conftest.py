@@ -2,13 +2,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-{% if cookiecutter.__sse %}
-
-from tests.browser import open_stream as open_stream
-{% endif %}
 
 from serving import threads
 from serving.threads import Job, Pool
+{% if cookiecutter.__sse %}
+from tests.browser import open_stream as open_stream
+{% endif %}
 
 
 @pytest.fixture
