@@ -74,7 +74,7 @@ def upload(request: HttpRequest) -> JsonResponse:
 @csrf_exempt
 def keep(request: HttpRequest) -> HttpResponse:
     """Keep a file as a FileField does, and tell its address."""
-    name = default_storage.save("new/page.html", request.FILES["file"])
+    name = default_storage.save(f"new/page.{request.GET['kind']}", request.FILES["file"])
     return HttpResponse(default_storage.url(name))
 
 

@@ -148,6 +148,15 @@ SIZES = [
         },
         (4_000, 75, 7_400),
     ),
+    (
+        {
+            "interface": "both",
+            "realtime": "channels",
+            "database": "postgresql",
+            "deployment": "compose",
+        },
+        (4_200, 80, 8_000),
+    ),
 ]
 
 

@@ -606,14 +606,18 @@ def test_answer_that_comes_before_the_body_was_sent_arrives(front: Front) -> Non
 def test_file_that_was_uploaded_is_fetched_and_is_no_page_of_this_site(front: Front) -> None:
     page = b"<script>alert(1)</script>"
     with front.browser() as client:
-        address = client.post("/probe/keep/", files={"file": ("x", page)}).text
-        assert re.fullmatch(r"/media/new/page\w*\.html", address)
-        fetched = client.get(address)
+        for kind in ("html", "js", "mjs", "css", "png"):
+            address = client.post(f"/probe/keep/?kind={kind}", files={"file": ("x", page)}).text
+            assert re.fullmatch(rf"/media/new/page\w*\.{kind}", address)
+            fetched = client.get(address)
+            assert (fetched.status_code, fetched.content) == (200, page)
+            assert fetched.headers["Content-Disposition"] == "attachment"
+            assert fetched.headers["X-Content-Type-Options"] == "nosniff"
+            # Browsers run no script and use no style that is not called one.
+            assert not re.search("script|css", fetched.headers["Content-Type"])
+        assert fetched.headers["Content-Type"] == "image/png"
         folder = client.get("/media/new/")
 
-    assert (fetched.status_code, fetched.content) == (200, page)
-    assert fetched.headers["Content-Disposition"] == "attachment"
-    assert fetched.headers["X-Content-Type-Options"] == "nosniff"
     assert folder.status_code in (403, 404)
     assert front.get("/media/none").status_code == 404
     assert front.get("/media/../db.sqlite3").status_code == 404

@@ -2,3 +2,5 @@
 
 The template updates this package; a site that changes it has to merge by hand.
 """
+
+__version__ = "0.1.0"

@@ -67,8 +67,7 @@ class Hub[S: Subscriber]:
         self.polled_at = 0.0
         # Set where the work should not wait for its next WORK_INTERVAL.
         self.news, self.soon = asyncio.Event(), asyncio.Event()
-        # Many connections that are behind have missed the same.
-        self.read_together = Batch(self.read_all)
+        self.read_batch = Batch(self.read_all)
 
     @classmethod
     def here(cls) -> Self:
@@ -88,10 +87,24 @@ class Hub[S: Subscriber]:
         """Return the first `limit` frames of a topic after an id, in their order."""
         raise NotImplementedError
 
-    def read_all(self, places: list[tuple[str, int]]) -> list[list[Frame]]:
-        """Return the next frames after each of these ids."""
-        found = {place: self.read(*place, MAX_WAITING) for place in set(places)}
+    def read_all(self, places: list[tuple[str, int]]) -> list[list[Frame] | Exception]:
+        """Return the next frames after each of these ids, or why there are none."""
+        found: dict[tuple[str, int], list[Frame] | Exception] = {}
+        for place in set(places):
+            try:
+                found[place] = self.read(*place, MAX_WAITING)
+            except Exception as error:
+                # The others that are read with it do not suffer for it.
+                found[place] = error
         return [found[place] for place in places]
+
+    async def read_together(self, place: tuple[str, int]) -> list[Frame]:
+        """Return the next frames after an id. Many connections that are behind have missed
+        the same, which is read once. Raises what read() raises."""
+        found = await self.read_batch(place)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     # Connections come and go
 
@@ -130,14 +143,20 @@ class Hub[S: Subscriber]:
         not missed.
         """
         topic = self.topics.setdefault(name, Topic[S]())
-        place = subscriber.places[name] = Place(name)
-        topic.subscribers.add(subscriber)
+        place = Place(name)
+        # One that is subscribed already keeps its old place until it has the new one.
+        again = name in subscriber.places
+        if not again:
+            subscriber.places[name] = place
+            topic.subscribers.add(subscriber)
         try:
             start, newest = await begin
         except BaseException:
             if subscriber.places.get(name) is place:
                 self.unsubscribe(subscriber, name)
             raise
+        if again and name in subscriber.places:
+            subscriber.places[name] = place
         if topic.last is None:
             topic.last = newest
             if name in self.stale:
@@ -207,9 +226,11 @@ class Hub[S: Subscriber]:
                 return
             try:
                 frames = await self.read_together((name, topic.last))
-            except BaseException:
+            except (Exception, Overloaded) as error:
+                # Again with the next look. Other topics do not wait for this one.
+                logger.error("news not read", topic=name, error=repr(error))
                 self.stale[name] = newest
-                raise
+                return
             for frame_id, frame in frames:
                 self.pass_on(name, topic, frame_id, frame)
             if len(frames) < MAX_WAITING:
@@ -288,12 +309,16 @@ class Hub[S: Subscriber]:
             for subscriber in self.subscribers
             if subscriber.checked_at <= due or str(subscriber.user_id) in ended
         ]
-        for some in batched(subscribers, MAX_BATCH, strict=False):
-            users = await in_thread(users_of, [one.session_key for one in some])
-            for subscriber, user in zip(some, users, strict=True):
-                subscriber.checked_at = self.loop.time()
-                if user is None or subscriber.user_id != user.pk:
-                    subscriber.close(SESSION_ENDED)
+        try:
+            for some in batched(subscribers, MAX_BATCH, strict=False):
+                users = await in_thread(users_of, [one.session_key for one in some])
+                for subscriber, user in zip(some, users, strict=True):
+                    subscriber.checked_at = self.loop.time()
+                    if user is None or subscriber.user_id != user.pk:
+                        subscriber.close(SESSION_ENDED)
+        except BaseException:
+            self.ended |= ended
+            raise
 
 
 # The newest hub of each kind in this process.

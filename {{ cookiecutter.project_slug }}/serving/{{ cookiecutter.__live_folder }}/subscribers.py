@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 import structlog
-from django.db import Error
 
 from serving.threads import Overloaded
 
@@ -63,8 +62,9 @@ class Subscriber:
         self.wake = asyncio.Event()
         # Why it is to be closed, 0 if it is not.
         self.closing = 0
-        # When its session was checked, by the clock of the event loop.
-        self.checked_at = asyncio.get_running_loop().time()
+        # When its session was checked, by the clock of the event loop. It may have ended
+        # since it was looked up for this connection.
+        self.checked_at = float("-inf")
 
     def offer(self, topic: str, frame_id: int, frame: str) -> None:
         """Take a frame of a topic."""
@@ -95,6 +95,9 @@ class Subscriber:
             behind = [place for place in self.places.values() if place.behind]
             if behind:
                 await self.catch_up(behind[0])
+                # Also while the database is away.
+                if until and asyncio.get_running_loop().time() >= until:
+                    break
             elif last := self.last_of_all():
                 return last
             else:
@@ -114,8 +117,11 @@ class Subscriber:
         place.again = False
         try:
             found = await self.read((place.topic, place.last))
-        except (Error, Overloaded) as error:
+        except (Exception, Overloaded) as error:
             logger.error("frames not read", topic=place.topic, error=repr(error))
+            # Behind the other topics, which may be read.
+            if self.places.get(place.topic) is place:
+                self.places[place.topic] = self.places.pop(place.topic)
             await asyncio.sleep(BACKOFF)
             return
         for frame_id, frame in found:

@@ -13,6 +13,7 @@ from serving.live import hub
 from serving.live.batches import Batch
 from serving.live.hints import Hint, apublish
 from serving.live.subscribers import Frame
+from serving.threads import Overloaded
 
 from . import limits, posting, presence
 from .frames import FrameError, encode
@@ -88,7 +89,7 @@ class Hub(hub.Hub[Socket]):
         self.remove(socket)
         try:
             await self.departures(socket.name)
-        except Error:
+        except (Error, Overloaded):
             # Its row will not be renewed.
             logger.exception("chat presence not deleted")
         await self.note_departure(rooms)
@@ -114,12 +115,17 @@ class Hub(hub.Hub[Socket]):
 
     async def do_due(self) -> None:
         """Send lists of people, if they changed, and renew the presence of the sockets."""
-        changed, self.changed = self.changed, {}
-        for room, here in changed.items():
-            if room in self.topics:
-                await self.show_people(room)
-            if here:
-                await apublish(Hint("people", room))
+        for room in list(self.changed):
+            here = self.changed.pop(room)
+            try:
+                if room in self.topics:
+                    await self.show_people(room)
+                if here:
+                    await apublish(Hint("people", room))
+            except (Exception, Overloaded) as error:
+                logger.error("people not shown", room=room, error=repr(error))
+                self.changed[room] = here or self.changed.get(room, False)
+        await super().do_due()
         if self.loop.time() - self.renewed_at >= self.RENEW_INTERVAL:
             self.renewed_at = self.loop.time()
             seats = [
@@ -130,7 +136,6 @@ class Hub(hub.Hub[Socket]):
             await database_sync_to_async(presence.renew)(seats)
             # Nobody tells of those whose process died.
             self.changed = dict.fromkeys(self.topics, False) | self.changed
-        await super().do_due()
 
     async def show_people(self, room: str) -> None:
         """Offer the list of who is in a room."""
