@@ -80,6 +80,8 @@ def test_production_passes_every_check() -> None:
         ("REDIS_URL", "localhost:6379"),
 {% endif %}
         ("HOST", "x86_64-conda-linux-gnu"),
+        ("MEDIA_ROOT", "."),
+        ("MEDIA_ROOT", "/"),
         ("PORT", "eighty"),
         ("WEB_CONCURRENCY", "0"),
     ],
@@ -91,6 +93,26 @@ def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: st
     assert run.stderr.startswith("This site cannot start: ")
     assert variable in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"), [("", "media"), ("uploads", "uploads"), ("/srv/media", "/srv/media")]
+)
+def test_uploads_have_a_folder_of_their_own(value: str, folder: str) -> None:
+    """An empty MEDIA_ROOT is none: all files of the project were served under /media/."""
+    code = "from django.conf import settings; print(settings.MEDIA_ROOT)"
+
+    run = manage("shell", "-v", "0", "-c", code, MEDIA_ROOT=value)
+
+    assert run.stdout == f"{environment.BASE_DIR / folder}\n"
+
+
+def test_empty_sender_is_the_usual_one() -> None:
+    code = "from django.conf import settings; print(settings.DEFAULT_FROM_EMAIL)"
+
+    run = manage("shell", "-v", "0", "-c", code, EMAIL_FROM="")
+
+    assert run.stdout == "webmaster@localhost\n"
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,8 @@ REDIS_URL = env.str("REDIS_URL", "")
 REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL_URL = env.str("EMAIL_URL", "smtp://localhost:25")
-EMAIL_FROM = env.str("EMAIL_FROM", "webmaster@localhost")
-MEDIA_ROOT = env.str("MEDIA_ROOT", str(BASE_DIR / "media"))
+EMAIL_FROM = env.str("EMAIL_FROM", "") or "webmaster@localhost"
+MEDIA_ROOT = BASE_DIR / (env.str("MEDIA_ROOT", "") or "media")
 HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
 # None: each server chooses for itself.
@@ -165,6 +165,12 @@ if HOST != "localhost":
             f"HOST is {HOST!r}, which is no address to listen on. Set it, for example to "
             "127.0.0.1. If conda has set it, type `unset HOST`."
         )
+if BASE_DIR.is_relative_to(MEDIA_ROOT.resolve()):
+    # Everything in it is served under /media/, which would be .env as well.
+    stop(
+        f"MEDIA_ROOT is {str(MEDIA_ROOT)!r}, the folder of this project or one around it. "
+        "Give uploads a folder of their own, for example media."
+    )
 TRUSTED_PROXIES = networks(FORWARDED_ALLOW_IPS)
 MAIL_SERVER = mail_server(EMAIL_URL)
 
