@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,11 @@ from django.shortcuts import render
 
 def page(request):
     return render(request, "extra.html", {"word": "first"})
+"""
+ANOTHER_VIEW = """from django.http import HttpResponse
+
+urlpatterns = [
+    path("seen/", lambda request: HttpResponse("seen")),
 """
 # What a page asks for: a script and an image from elsewhere, a font, and a script without nonce.
 WANTED = """() => {
@@ -127,6 +133,20 @@ def test_app_at_the_root_is_reloaded(site: Site) -> None:
     wait_until(lambda: "edited first" in site.reloaded("/extra/"), "the template is reloaded")
     edit(app / "views.py", "first", "second")
     wait_until(lambda: "edited second" in site.reloaded("/extra/"), "the code is reloaded")
+
+
+def test_upload_reloads_nothing(site: Site) -> None:
+    """Whatever its name ends in; nobody had made its folder when the server started."""
+    media = site.project.path / "media"
+    media.mkdir(exist_ok=True)
+    time.sleep(0.5)  # a watcher has to see the folder before what is in it
+    for name in ("page.html", "script.py"):
+        (media / name).write_text("")
+    # What changes next is seen after them.
+    edit(site.project.path / "config" / "urls.py", "urlpatterns = [\n", ANOTHER_VIEW)
+    wait_until(lambda: site.reloaded("/seen/") == "seen", "the code is reloaded")
+
+    assert "media/" not in site.log
 
 
 def test_log_names_what_the_policy_refused_and_what_to_add(site: Site, browser: Browser) -> None:

@@ -79,7 +79,6 @@ def test_production_passes_every_check() -> None:
 {% if cookiecutter.__channels %}
         ("REDIS_URL", "localhost:6379"),
 {% endif %}
-        ("HOST", "x86_64-conda-linux-gnu"),
         ("MEDIA_ROOT", "."),
         ("MEDIA_ROOT", "/"),
         ("PORT", "eighty"),
@@ -95,8 +94,54 @@ def test_unfit_variable_stops_the_start_with_a_sentence(variable: str, value: st
     assert "Traceback" not in run.stderr
 
 
+CONDA = {"HOST": "x86_64-conda-linux-gnu"}
+
+
 @pytest.mark.parametrize(
-    ("value", "folder"), [("", "media"), ("uploads", "uploads"), ("/srv/media", "/srv/media")]
+    "server",
+    [
+{% if cookiecutter.__asgi %}
+        ["config.uvicorn_conf"],
+{% endif %}
+{% if cookiecutter.__wsgi %}
+        ["gunicorn", "--check-config", "--config", "config/gunicorn.conf.py"],
+{% endif %}
+    ],
+)
+def test_server_says_that_its_host_is_no_address(server: list[str]) -> None:
+    run = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", *server],
+        env=os.environ | PRODUCTION | CONDA,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert run.returncode == 1
+    assert "This site cannot start: HOST is 'x86_64-conda-linux-gnu'" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_host_of_conda_is_no_matter_where_nothing_listens() -> None:
+    run = manage("check", **CONDA)
+
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("", "127.0.0.1:8000"), ("localhost", "localhost:8000"), ("::1", "[::1]:8000")],
+)
+def test_ipv6_is_in_brackets_where_a_port_follows(host: str, address: str) -> None:
+    code = "from config import environment; print(environment.ADDRESS)"
+
+    assert manage("shell", "-v", "0", "-c", code, HOST=host).stdout == f"{address}\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "folder"),
+    [("", "media"), ("uploads", "uploads"), ("/srv/media", "/srv/media")],
 )
 def test_uploads_have_a_folder_of_their_own(value: str, folder: str) -> None:
     """An empty MEDIA_ROOT is none: all files of the project were served under /media/."""

@@ -51,6 +51,19 @@ def available_cpus() -> int:
         return cpus
 
 
+def check_host() -> None:
+    """End the process if HOST is nothing to listen on; called where something listens."""
+    if HOST == "localhost":
+        return
+    try:
+        ipaddress.ip_address(HOST)
+    except ValueError:
+        stop(
+            f"HOST is {HOST!r}, which is no address to listen on. Set it, for example to "
+            "127.0.0.1. If conda has set it, type `unset HOST`."
+        )
+
+
 def networks(addresses: list[str]) -> list[Network]:
     """Return the networks that `addresses` name, each an IP address or a CIDR network."""
     try:
@@ -126,10 +139,10 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list(
 HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
 DATABASE = env.dj_db_url("DATABASE_URL", f"sqlite:///{BASE_DIR / 'db.sqlite3'}")
 {% if cookiecutter.__postgresql %}
-# libpq's own variable, which it does not read beside the options of config/settings.py.
+# libpq's own variable, which it does not read beside the options of config/database.py.
 PGOPTIONS = env.str("PGOPTIONS", "")
 # Seconds for a query and for a transaction in which nothing happens; 0 is no limit, and set
-# by manage.py. None: what DATABASE_URL names, or else config/settings.py.
+# by manage.py. None: what DATABASE_URL names, or else config/database.py.
 DATABASE_TIMEOUT = env.int("DATABASE_TIMEOUT", None, validate=validate.Range(min=0))
 {% endif %}
 {% if cookiecutter.__channels %}
@@ -145,6 +158,8 @@ EMAIL_FROM = env.str("EMAIL_FROM", "") or "webmaster@localhost"
 MEDIA_ROOT = BASE_DIR / (env.str("MEDIA_ROOT", "") or "media")
 HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
+# Where to listen, as gunicorn and runserver want it: IPv6 in brackets.
+ADDRESS = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
 # None: each server chooses for itself.
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", None, validate=validate.Range(min=1))
 FORWARDED_ALLOW_IPS: list[str] = env.list(
@@ -157,14 +172,6 @@ except EnvValidationError as error:
     problems: Any = error.error_messages
     stop(" ".join(f"{name}: {' '.join(problems[name])}" for name in problems))
 
-if HOST != "localhost":
-    try:
-        ipaddress.ip_address(HOST)
-    except ValueError:
-        stop(
-            f"HOST is {HOST!r}, which is no address to listen on. Set it, for example to "
-            "127.0.0.1. If conda has set it, type `unset HOST`."
-        )
 if BASE_DIR.is_relative_to(MEDIA_ROOT.resolve()):
     # Everything in it is served under /media/, which would be .env as well.
     stop(
@@ -209,6 +216,6 @@ if not DEBUG and DATABASE["ENGINE"] != "django.db.backends.postgresql":
 if DATABASE["ENGINE"] != "django.db.backends.sqlite3":
     stop(
         "DATABASE_URL does not name an SQLite file, for example sqlite:////path/to/file. "
-        "For another database install its driver and change config/settings.py."
+        "For another database install its driver and change config/database.py."
     )
 {% endif %}
