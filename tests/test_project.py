@@ -220,7 +220,9 @@ def test_new_app_is_installed_tested_and_linted(slug: str, bake: Bake) -> None:
     assert "1 passed" in project.must("just", "test", "-q", "-k", "test_app_is_installed")
 
 
-@pytest.mark.parametrize("name", ["my-app", "class", "users", "admin", "json", "Shop", "../x", ""])
+@pytest.mark.parametrize(
+    "name", ["my-app", "class", "users", "admin", "json", "Shop", "größe", "../x", ""]
+)
 def test_app_with_an_unfit_name_leaves_nothing_behind(name: str, install: Bake) -> None:
     project = install(interface="wsgi", realtime="none", database="sqlite")
     before = {path: path.read_bytes() for path in map(project.path.joinpath, project.files())}
@@ -232,6 +234,21 @@ def test_app_with_an_unfit_name_leaves_nothing_behind(name: str, install: Bake) 
     assert "Traceback" not in run.stdout
     assert before == {path: path.read_bytes() for path in before}
     assert project.files() == {str(path.relative_to(project.path)) for path in before}
+
+
+@pytest.mark.parametrize("name", ["accounts", "pages"])
+def test_new_app_may_be_called_as_tests_of_the_project_are(name: str, bake: Bake) -> None:
+    project = bake(interface="wsgi")
+    project.install()
+    before = project.read(f"tests/test_{name}.py")
+
+    project.must("just", "startapp", name)
+
+    assert project.read(f"tests/test_{name}.py") == before
+    project.must("just", "lint")
+    run = project.must("just", "test", "-q", f"tests/test_{name}_app.py")
+    assert "1 passed" in run
+    assert "is taken" in project.run("just", "startapp", name).stdout
 
 
 def test_plain_startapp_is_tested_and_linted(bake: Bake) -> None:

@@ -30,10 +30,12 @@ def start_app(package: str, name: str) -> None:
     app = f"{package}.{name}"
     folder = Path(package, name)
     test = Path(f"tests/test_{name}.py")
+    if test.exists():  # the project has such tests of its own, for example of accounts
+        test = Path(f"tests/test_{name}_app.py")
     settings = SETTINGS.read_text(encoding="utf-8")
     lines = re.findall(rf'^    "{package}\.\w+",\n', settings, re.MULTILINE)
-    if keyword.iskeyword(name) or name != name.lower():
-        raise CommandError(f"{name!r} is no name for an app. Take lower-case letters.")
+    if keyword.iskeyword(name) or name != name.lower() or not name.isascii():
+        raise CommandError(f"{name!r} is no name for an app. Take letters from a to z.")
     if name in apps.app_configs or folder.exists() or test.exists():
         raise CommandError(
             f"{name!r} is taken: by {folder}, {test} or an app in INSTALLED_APPS. "
