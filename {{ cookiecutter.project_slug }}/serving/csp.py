@@ -47,7 +47,7 @@ def advice(directive: str, blocked: str) -> str:
     no attribute, such as style and onclick, can have one.
     """
     if blocked == "inline" and directive.endswith("-attr"):
-        return ": move the attribute to a file, as a class or as a script that adds a listener."
+        return ": move the attribute to a file, as a style of a class or as a listener."
     if blocked == "inline":
         return ': give the element nonce="{% raw %}{{ csp_nonce }}{% endraw %}", or move its content to a file.'
     parts = urlsplit(blocked)

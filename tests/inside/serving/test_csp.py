@@ -10,7 +10,6 @@ from serving.csp import report
 CDN = "https://cdn.example/x.js"
 
 
-
 def send(directive: str, blocked: str) -> HttpResponse:
     """Report as a browser does that `directive` refused `blocked`."""
     found = {
