@@ -22,6 +22,10 @@ os.environ["REDIS_URL"] = ""
 from config.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# What a test uploads is not left among the uploads of the site.
+in_memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+STORAGES = STORAGES | {"default": in_memory}  # noqa: F405
 {% if cookiecutter.__asgi %}
 
 # A connection that a thread keeps would hold up the end of the test database.
@@ -35,5 +39,7 @@ DATABASES["default"]["OPTIONS"].pop("transaction_mode", None)  # noqa: F405
 # In memory, SQLite refuses a thread that meets another; in a file it waits, as it does in
 # production.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
-    DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "db.sqlite3.test"}  # noqa: F405
+    # Two runs at once have two files.
+    name = BASE_DIR / f"db.sqlite3.test-{os.getpid()}"  # noqa: F405
+    DATABASES["default"]["TEST"] = {"NAME": name}  # noqa: F405
 {% endif %}

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPMessage
 
 import pytest
+{% if cookiecutter.__channels %}
+from django.apps import apps
+{% endif %}
 
 # Nothing here asks for the database or for Redis.
 PRODUCTION = {
@@ -116,16 +119,23 @@ def test_static_file_has_a_name_of_its_content_and_is_kept(port: int) -> None:
 {% if cookiecutter.__channels %}
 
 
+# Anybody may open it from the page that it belongs to. Name another where it is gone.
+SOCKET = "/ws/status/"
+
+
+@pytest.mark.skipif(
+    not apps.is_installed("{{ cookiecutter.project_slug }}.welcome"),
+    reason=f"{SOCKET} went with the welcome page: name another for anybody",
+)
 @pytest.mark.parametrize("port", ["uvicorn"], indirect=True)
-def test_websocket_of_another_site_is_refused(port: int) -> None:
-    upgrade = {
+def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
+    upgrade = HTTPS | {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-        "Origin": "https://other.example",
     }
 
-    # Anybody may open this one from the page that it belongs to.
-    assert get(port, "/ws/status/", HTTPS | upgrade)[0] == 403
+    assert get(port, SOCKET, upgrade | {"Origin": "https://example.com"})[0] == 101
+    assert get(port, SOCKET, upgrade | {"Origin": "https://other.example"})[0] == 403
 {% endif %}
