@@ -7,6 +7,7 @@ import yaml
 
 from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
 from tests.compat import PACKAGES, read_table
+from tests.conftest import Bake
 from tests.fidelity import table
 from tests.project import Project
 from tests.test_bake import expected_files
@@ -14,6 +15,10 @@ from tests.test_compat import NOT_YET, ROWS
 
 pytestmark = pytest.mark.bake
 
+# One name or several, as `NAME` and `OTHER` in `config/settings.py`, or (`config/settings.py`).
+IN_A_FILE = re.compile(
+    r"((?:`[A-Z][A-Z_]+`(?:,| and)?\s+)+)(?:in |\()`((?:config|serving)/[\w./]+)`"
+)
 README = (TEMPLATE / "README.md").read_text(encoding="utf-8")
 
 
@@ -76,6 +81,22 @@ def test_workflow_is_valid(toolbox: Project) -> None:
         "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
         ".github/workflows/test.yml",
     )  # fmt: skip
+
+
+def test_names_are_in_the_files_that_documents_say(bake: Bake) -> None:
+    project = bake(interface="both", realtime="channels", database="postgresql")
+    documents = [TEMPLATE / "README.md", project.path / "README.md"]
+    documents += (TEMPLATE / "docs").glob("*.md")
+    found = 0
+
+    for document in documents:
+        text = document.read_text(encoding="utf-8")
+        for names, file in IN_A_FILE.findall(text):
+            for name in re.findall(r"\w+", names.replace(" and ", " ")):
+                found += 1
+                assigned = re.search(rf"^ *{name}(: .+)? = ", project.read(file), re.MULTILINE)
+                assert assigned, f"{document.name}: {name} is not in {file}"
+    assert found > 9
 
 
 def test_table_of_packages_is_that_of_their_suite() -> None:
