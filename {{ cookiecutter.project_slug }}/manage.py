@@ -8,16 +8,16 @@ import sys
 def main() -> None:
     """Run administrative tasks."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-{% if cookiecutter.__postgresql %}
-    if sys.argv[1:2] != ["runserver"]:
-        # A migration, or whatever else runs here, may take longer than a page.
-        os.environ.setdefault("DATABASE_TIMEOUT", "0")
-{% endif %}
     if sys.argv[1:2] == ["runserver"]:
         from config import environment
 
         if not environment.DEBUG:
             environment.stop("runserver is for development. Type `uv run just dev`.")
+{% if cookiecutter.__postgresql %}
+    else:
+        # A migration, or whatever else runs here, may take longer than a page.
+        os.environ.setdefault("DATABASE_TIMEOUT", "0")
+{% endif %}
     from django.core.management import execute_from_command_line
 
     execute_from_command_line(sys.argv)
