@@ -185,11 +185,16 @@ def mounted(name: str) -> Iterator[Path]:
         buildah("rm", container)
 
 
+# Of the images that this process builds.
+NUMBERS = itertools.count(1)
+
+
 @contextmanager
 def built(project: Project) -> Iterator[Image]:
     """Build the project's Dockerfile, unmodified; the image is gone afterwards."""
     make_base()
-    name = f"localhost/test-{os.getpid()}-{project.path.parent.name}".lower().replace("_", "-")
+    # Not of the project: another test may have built that too, and remove it first.
+    name = f"localhost/test-{os.getpid()}-{next(NUMBERS)}"
     certificates = (
         ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
     )

@@ -435,7 +435,7 @@ def test_development_server_reloads_with_streams_open(prepared: Prepare, tmp_pat
         stream = house.open()
         assert stream.next("")
 
-        views = house.project.path / house.project.slug / "pages" / "views.py"
+        views = house.project.path / house.project.slug / "welcome" / "views.py"
         views.write_text(views.read_text())
 
         assert stream.end(10)
