@@ -175,6 +175,19 @@ def test_a_project_stays_small(answers: Answers, most: tuple[int, int, int], bak
     assert sum(lines.values()) <= most[2]
 
 
+def test_each_file_of_the_machinery_says_whose_it_is(project: Project) -> None:
+    code = [
+        name
+        for name in project.files()
+        if name.startswith("serving/") and name.endswith((".py", ".js")) and project.read(name)
+    ]
+
+    assert len(code) > 8
+    for name in code:
+        first = project.read(name).splitlines()[0]
+        assert first.endswith(" The template updates this file: see serving/README.md."), name
+
+
 def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:
     for name in project.files():
         if not name.startswith("serving/"):

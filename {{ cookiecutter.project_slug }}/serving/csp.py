@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """What the content security policy refused, for the log of the development server.
 
 Browsers send a report to `report-uri` of SECURE_CSP, which only development has.

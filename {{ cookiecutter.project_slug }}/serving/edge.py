@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Around Django: the same for every request and every WebSocket, on any server.
 
 It settles four things before Django sees the request:

@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Probes for whatever runs this site: a proxy, a container engine, Kubernetes.
 
 /health/live    The process answers. It touches nothing, or a database that is away would

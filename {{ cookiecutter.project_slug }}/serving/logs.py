@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Logs, one event a line on standard output: JSON in production, coloured in development.
 
 The same configuration serves Django and what runs it, so that their lines look alike.

@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Numbers of this process, for whoever watches it.
 
 They are in the log, once a minute while there is something to tell. Install

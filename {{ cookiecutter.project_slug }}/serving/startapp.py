@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """`just startapp NAME`: Django's startapp, and what one does by hand after it.
 
 The app is in the site's package and in INSTALLED_APPS, its test where the others are.

@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Static files, outermost on every server: by servestatic's table, but sent from here.
 
 What servestatic's own classes cost is why. The one for ASGI starts a thread for each

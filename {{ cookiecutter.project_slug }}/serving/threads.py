@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Threads that are few while they compute, and become more while they only wait.
 
 Python runs one thread at a time. For work that computes, a few threads are best: more would

@@ -1,3 +1,5 @@
+# The template updates this file: see serving/README.md.
+
 from django.apps import AppConfig
 
 

@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Many connections ask the database together.
 
 After a restart all browsers come back at once. If each asked for itself, all would wait for

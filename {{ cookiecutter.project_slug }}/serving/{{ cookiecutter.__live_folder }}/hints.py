@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Hints: the processes of a site tell each other that there is something new.
 
 A hint goes to the hubs of this process, and through Redis to those of the others. It never

@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """The hub of a process: it knows what is new, and passes it on to the connections here.
 
 The database is the truth. A hint only makes the hub look there, so a hint that is lost is a

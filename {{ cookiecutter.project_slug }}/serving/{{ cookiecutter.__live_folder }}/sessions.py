@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """Whose session a connection has, and when that session ends.
 
 https://docs.djangoproject.com/en/6.1/topics/auth/default/#session-invalidation-on-password-change

@@ -1,3 +1,4 @@
+# The template updates this file: see serving/README.md.
 """One open connection: what it is subscribed to, and what waits for its browser."""
 
 import asyncio

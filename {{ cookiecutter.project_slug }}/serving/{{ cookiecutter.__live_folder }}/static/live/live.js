@@ -1,3 +1,5 @@
+// The template updates this file: see serving/README.md.
+
 // What all pages with an open connection do: they show its state, and pause between attempts.
 
 const TEXTS = {
