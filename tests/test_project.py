@@ -103,8 +103,10 @@ CHANGED = pytest.mark.parametrize(
 
 
 ATOMIC_REQUESTS = "DATABASES['default']['ATOMIC_REQUESTS'] = True\n"
-# As Django's documentation says: after the sessions, and addresses that begin with a language.
+# As Django's documentation says: after the sessions, and addresses that begin with a language
+# (a language that stands for another, "en-us", makes addresses that Django does not find).
 LANGUAGES = """
+LANGUAGE_CODE = "en"
 MIDDLEWARE.insert(4, "django.middleware.locale.LocaleMiddleware")
 ROOT_URLCONF = "changed_urls"
 """
