@@ -26,7 +26,8 @@ def site(
     """Each combination in turn, started with no environment, no lock and no database."""
     project = bake(**request.param)
     log = tmp_path_factory.mktemp("dev") / "log"
-    with running(project, [uv(), "run", "just", "dev"], log) as site:
+    # The first start loads packages.
+    with running(project, [uv(), "run", "just", "dev"], log, seconds=300) as site:
         yield site
     shutil.rmtree(project.path / ".venv")
 

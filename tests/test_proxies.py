@@ -582,12 +582,14 @@ def test_uploads_over_the_limit_are_told_so(front: Front) -> None:
             assert "This site takes" in refusal.text
             if front.proxy == "caddy":
                 request_id = refusal.headers["X-Request-ID"]
-                [line] = [
-                    line
-                    for server in front.servers
-                    for line in server.log.read_text().splitlines()
-                    if request_id in line
-                ]
+
+                # The line is written when the answer is on its way.
+                def lines(request_id: str = request_id) -> list[str]:
+                    logs = "".join(server.log.read_text() for server in front.servers)
+                    return [line for line in logs.splitlines() if request_id in line]
+
+                wait_until(lines, "the refusal is logged")
+                [line] = lines()
                 assert '"refused": "body larger than MAX_BODY"' in line
     if front.proxy == "nginx":
         assert "too large body" in (front.folder / "nginx/logs/error.log").read_text()

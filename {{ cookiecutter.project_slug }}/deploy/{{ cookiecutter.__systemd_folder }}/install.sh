@@ -143,11 +143,11 @@ systemctl start "$site-migrate.service" || {
 
 # From the old release to the new one
 
-# At most 30 seconds: a second between attempts, and 5 for each of them.
+# Within 30 seconds: a second between attempts, and 5 for each of them.
 answers() {
-    local port
+    local port end=$((SECONDS + 30))
     port=$(sed -n 's/^ListenStream=.*://p' "$units/$site-$1.socket")
-    for _ in {1..5}; do
+    while [ "$SECONDS" -lt "$end" ]; do
         "/opt/$site/current/.venv/bin/python" -c 'import sys, urllib.request as r
 r.urlopen(f"http://127.0.0.1:{sys.argv[1]}/health/ready", timeout=5)' "$port" 2> /dev/null && return
         sleep 1
