@@ -10,11 +10,13 @@ import sys
 import threading
 
 CLIENTS = 6
+# Seconds between two visits of a client: a port that was used is not free again at once.
+PAUSE = 0.02
 
 
 def visit(port: int, method: str, path: str, ended: threading.Event) -> collections.Counter[str]:
     outcomes: collections.Counter[str] = collections.Counter()
-    while not ended.is_set():
+    while not ended.wait(PAUSE):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
             connection.request(method, path, headers={"Host": "localhost"})
