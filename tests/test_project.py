@@ -15,6 +15,22 @@ from tests.services import PostgreSQL
 pytestmark = pytest.mark.project
 
 
+# The database is two lines of dependencies and of settings, which the largest project has too;
+# every combination is linted and typed as it was baked (tests/test_bake.py).
+LARGEST = "both-channels-postgresql"
+ON_SQLITE = [answers for answers in SITES if answers["database"] == "sqlite"]
+
+
+@pytest.fixture(
+    scope="session",
+    params=[*ON_SQLITE, *(answers for answers in SITES if name_of(answers) == LARGEST)],
+    ids=name_of,
+)
+def different(request: pytest.FixtureRequest, install: Bake) -> Project:
+    """Each interface with each kind of live page, installed, and the largest project."""
+    return install(**request.param)
+
+
 def production(project: Project) -> dict[str, str]:
     """Return the environment of production; nothing in it is connected to."""
     variables = dict(PRODUCTION)
@@ -53,22 +69,22 @@ def test_its_own_tests_pass(installed: Project) -> None:
     assert int(total[1]) >= 70, output
 
 
-def test_what_it_stands_on_is_tested_inside_it(installed: Project, tmp_path: Path) -> None:
-    output = installed.pytest_inside(installed.write_inside_tests(tmp_path))
+def test_what_it_stands_on_is_tested_inside_it(
+    installed: Project, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """On the database that it is served with; its owner's tests on both."""
+    variables = {}
+    if installed.is_(database="postgresql"):
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        installed.pytest_inside(Path("tests"), DATABASE_URL=server.new_database())
+        variables["DATABASE_URL"] = server.new_database()
+    else:
+        assert "psycopg" not in installed.read("pyproject.toml")
+
+    output = installed.pytest_inside(installed.write_inside_tests(tmp_path), **variables)
 
     assert re.search(r"\b\d\d+ passed", output)
     assert not re.search(r"\d+ skipped", output)
-
-
-def test_all_these_tests_pass_on_postgresql(
-    installed: Project, postgresql: PostgreSQL, tmp_path: Path
-) -> None:
-    if installed.is_(database="sqlite"):
-        assert "psycopg" not in installed.read("pyproject.toml")
-        return
-    for tests in (Path("tests"), installed.write_inside_tests(tmp_path)):
-        output = installed.pytest_inside(tests, DATABASE_URL=postgresql.new_database())
-        assert re.search(r"\b\d+ passed", output)
 
 
 def test_welcome_page_goes_with_its_folder_and_the_lines_that_name_it(
@@ -181,9 +197,9 @@ def test_async_tests_can_use_the_database(installed: Project, tmp_path: Path) ->
     assert "5 passed" in output
 
 
-def test_its_own_lint_passes(installed: Project) -> None:
+def test_its_own_lint_passes(different: Project) -> None:
     """Types, and no migration is missing; with just the dependencies that it has."""
-    output = installed.must("just", "lint")
+    output = different.must("just", "lint")
 
     assert "Success: no issues found" in output
     assert "No changes detected" in output
@@ -295,22 +311,22 @@ def test_entry_modules_import_first_thing(installed: Project) -> None:
         )
 
 
-def test_entry_modules_survive_an_overzealous_linter(installed: Project, tmp_path: Path) -> None:
+def test_entry_modules_survive_an_overzealous_linter(different: Project, tmp_path: Path) -> None:
     """Sorting imports must not move one above the call that sets Django up."""
     config = tmp_path / "config"
-    shutil.copytree(installed.path / "config", config)
+    shutil.copytree(different.path / "config", config)
     for ignored in ((), ("--ignore-noqa",)):
-        installed.run(
+        different.run(
             "ruff", "check", "--fix", "--unsafe-fixes", "--no-cache", "--exit-zero",
             "--select", "ALL", "--ignore", "D,ANN,INP", *ignored, str(config),
         )  # fmt: skip
-        installed.must("ruff", "format", "--no-cache", str(config))
-        for module in entry_modules(installed):
-            installed.must(
+        different.must("ruff", "format", "--no-cache", str(config))
+        for module in entry_modules(different):
+            different.must(
                 "python", "-c",
                 f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\n"
                 f"import {module} as entry; assert entry.__file__.startswith({str(tmp_path)!r})",
-                **production(installed),
+                **production(different),
             )  # fmt: skip
 
 
