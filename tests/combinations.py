@@ -38,3 +38,20 @@ SITES = [
     for answers in VALID
     if answers["deployment"] == "none"
 ]
+
+# Each interface with each kind of live page once, the databases in turn: for what does not
+# depend on all three of them together.
+PAIRWISE = [
+    answers
+    for answers in SITES
+    if name_of(answers)
+    in {
+        "wsgi-none-sqlite",
+        "asgi-none-sqlite",
+        "asgi-channels-sqlite",
+        "asgi-sse-postgresql",
+        "both-none-postgresql",
+        "both-channels-postgresql",
+        "both-sse-sqlite",
+    }
+]

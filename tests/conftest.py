@@ -17,7 +17,7 @@ pytest.register_assert_rewrite("tests.containers", "tests.site")
 collect_ignore = ["inside"]
 
 from tests import services
-from tests.combinations import SITES, TEMPLATE, VALID, Answers, name_of
+from tests.combinations import PAIRWISE, SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
 from tests.fidelity import table
 from tests.project import PRODUCTION, Project
@@ -155,9 +155,12 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session", params=SITES, ids=lambda answers: f"{name_of(answers)}-image")
+@pytest.fixture(scope="session", params=PAIRWISE, ids=lambda answers: f"{name_of(answers)}-image")
 def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Built]:
-    """The image of each combination in turn, and what it needs to run on real services."""
+    """The image of each pair of answers in turn, and what it needs to run on real services.
+
+    Their Dockerfiles and compose files are read in every combination.
+    """
     project, variables = prepared(request.param)
     changed = {"DJANGO_SETTINGS_MODULE": "probe_settings", "PYTHONPATH": "/mnt"}
     # Its libraries are compiled by an interpreter that has other warnings.

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.combinations import SITES, name_of
+from tests.combinations import PAIRWISE, name_of
 from tests.conftest import Prepare
 from tests.house import House
 from tests.site import RESTARTED, Site
@@ -75,7 +75,8 @@ class Visitor:
 
 
 STARTS = {"wsgi": "just-gunicorn", "asgi": "just-uvicorn", "both": "caddy"}
-WAYS = [(answers, STARTS[answers["interface"]]) for answers in SITES]
+# Of the database a browser sees the name.
+WAYS = [(answers, STARTS[answers["interface"]]) for answers in PAIRWISE]
 
 
 @pytest.fixture(
@@ -86,7 +87,7 @@ WAYS = [(answers, STARTS[answers["interface"]]) for answers in SITES]
 def house(
     request: pytest.FixtureRequest, prepared: Prepare, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[House]:
-    """Each combination in turn, as `just serve` starts it; `both` behind Caddy."""
+    """Each pair of answers in turn, as `just serve` starts it; `both` behind Caddy."""
     answers, start = request.param
     project, variables = prepared(answers)
     with House(project, start, tmp_path_factory.mktemp("browser"), variables) as house:

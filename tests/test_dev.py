@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from tests.combinations import SITES, name_of
+from tests.combinations import PAIRWISE, name_of
 from tests.conftest import Bake
 from tests.project import uv
 from tests.services import wait_until
@@ -19,11 +19,14 @@ from tests.site import Site, running, wait_for_exit
 pytestmark = pytest.mark.serve
 
 
-@pytest.fixture(scope="module", params=SITES, ids=name_of)
+@pytest.fixture(scope="module", params=PAIRWISE, ids=name_of)
 def site(
     request: pytest.FixtureRequest, bake: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """Each combination in turn, started with no environment, no lock and no database."""
+    """Each pair of answers in turn, started with no environment, no lock and no database.
+
+    In development all of them use SQLite.
+    """
     project = bake(**request.param)
     log = tmp_path_factory.mktemp("dev") / "log"
     # The first start loads packages.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import SITES, Answers, name_of
+from tests.combinations import PAIRWISE, SITES, Answers, name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, PYTEST_INSIDE, Project, uv
 from tests.services import PostgreSQL
@@ -15,19 +15,11 @@ from tests.services import PostgreSQL
 pytestmark = pytest.mark.project
 
 
-# The database is two lines of dependencies and of settings, which the largest project has too;
-# every combination is linted and typed as it was baked (tests/test_bake.py).
-LARGEST = "both-channels-postgresql"
-ON_SQLITE = [answers for answers in SITES if answers["database"] == "sqlite"]
-
-
-@pytest.fixture(
-    scope="session",
-    params=[*ON_SQLITE, *(answers for answers in SITES if name_of(answers) == LARGEST)],
-    ids=name_of,
-)
+# Of the database they have a few lines; every combination is linted and typed as it was baked
+# (tests/test_bake.py).
+@pytest.fixture(scope="session", params=PAIRWISE, ids=name_of)
 def different(request: pytest.FixtureRequest, install: Bake) -> Project:
-    """Each interface with each kind of live page, installed, and the largest project."""
+    """Each pair of answers in turn, installed."""
     return install(**request.param)
 
 
