@@ -32,8 +32,6 @@ TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 # Application definition
 
 INSTALLED_APPS = [
-    "{{ cookiecutter.project_slug }}.users",
-    "{{ cookiecutter.project_slug }}.welcome",
 {% if cookiecutter.__channels %}
     "{{ cookiecutter.project_slug }}.chat",
     "channels",
@@ -44,6 +42,8 @@ INSTALLED_APPS = [
 {% if cookiecutter.__live %}
     "serving.live",
 {% endif %}
+    "{{ cookiecutter.project_slug }}.users",
+    "{{ cookiecutter.project_slug }}.welcome",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -13,18 +13,18 @@ from serving import csp
 from {{ cookiecutter.project_slug }}.users.login import LimitedForm
 
 urlpatterns = [
-    path("", include("{{ cookiecutter.project_slug }}.welcome.urls")),
-    path(
-        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm), name="login"
-    ),
-    path("accounts/", include("django.contrib.auth.urls")),
-    path("admin/", admin.site.urls),
 {% if cookiecutter.__channels %}
     path("chat/", include("{{ cookiecutter.project_slug }}.chat.urls")),
 {% endif %}
 {% if cookiecutter.__sse %}
     path("", include("{{ cookiecutter.project_slug }}.notifications.urls")),
 {% endif %}
+    path("", include("{{ cookiecutter.project_slug }}.welcome.urls")),
+    path(
+        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm), name="login"
+    ),
+    path("accounts/", include("django.contrib.auth.urls")),
+    path("admin/", admin.site.urls),
     # In development alone: in production the proxy sends uploads.
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]
