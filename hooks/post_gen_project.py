@@ -46,7 +46,10 @@ for environment in (Path(".env"), Path("deploy/.env")):
         for name in ("DJANGO_SECRET_KEY", "POSTGRES_PASSWORD"):
             text = text.replace(f"\n{name}=\n", f"\n{name}={secrets.token_urlsafe(50)}\n")
         environment.write_text(text, encoding="utf-8")
-        if environment == Path(".env"):
+        # `cruft update` and `cruft diff` make projects only to compare them, in a folder of
+        # Python's tempfile.
+        compared = "_commit" in answers and Path.cwd().parent.name.startswith("tmp")
+        if environment == Path(".env") and not compared:
             first = ""
             if pyenv_hides_uv():
                 print(
