@@ -24,6 +24,8 @@ pytestmark = pytest.mark.project
 CRUFT = str(Path(sys.executable).with_name("cruft"))
 AUTHOR = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
 
+AUTHOR_WORDS = " ".join(AUTHOR)
+
 PAIRS = [answers for answers in SITES if answers["database"] == "sqlite"]
 MOVES = list(itertools.permutations(PAIRS, 2))
 # In the everyday run each pair is left once and come to once.
@@ -232,3 +234,31 @@ def test_update_says_nothing_of_a_new_site(create: Create, tmp_path: Path) -> No
 
 def test_project_is_the_same_without_cruft(create: Create, bake: Bake, tmp_path: Path) -> None:
     assert contents(create(WSGI, tmp_path / "shop")) == contents(bake(**WSGI))
+
+
+def test_commands_of_the_readme_change_an_answer(
+    bake: Bake, create: Create, template: Path, tmp_path: Path
+) -> None:
+    """In a project that cookiecutter made, with a name that a shell might take apart."""
+    made = bake(**WSGI | {"project_name": "Bob's Bikes"})
+    project = Project(shutil.copytree(made.path, tmp_path / "bikes"), made.answers)
+    git(project.path, "init", "--quiet")
+    commit(project.path, "As it was made")
+    section = project.read("README.md").partition("## Changing an answer later")[2]
+    commands = section.split("```")[1].replace("TEMPLATE", str(template))
+    commands = commands.replace("uvx cruft update", f"{CRUFT} update --skip-apply-ask")
+    commands = commands.replace("uvx cruft", CRUFT).replace(
+        "git commit", f"git {AUTHOR_WORDS} commit"
+    )
+
+    run = subprocess.run(
+        ["bash", "-ec", commands], cwd=project.path, env=clean_environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+    assert run.returncode == 0, run.stdout
+    after = bake(
+        project_name="Bob's Bikes", interface="both", realtime="channels", database="sqlite",
+        deployment="none",
+    )  # fmt: skip
+    assert contents(project) == contents(after)
