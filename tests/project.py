@@ -112,8 +112,8 @@ class Project:
         questions = generate_context(str(TEMPLATE / "cookiecutter.json"), extra_context=answers)
         context = {"cookiecutter": prompt_for_config(questions, no_input=True)}
         environment = create_env_with_context(context)
-        # Where the project's own rules for tests hold.
-        tests = folder / "tests"
+        # Where the project's own rules for tests hold; a package of a name that it has not.
+        tests = folder / "tests" / "inside"
         for source in sorted(path for path in INSIDE.rglob("*") if path.is_file()):
             name = environment.from_string(str(source.relative_to(INSIDE))).render(context)
             if name.endswith(".py"):  # and not a cache, or one that is not wanted
