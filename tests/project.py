@@ -126,3 +126,21 @@ class Project:
     def pytest_inside(self, tests: Path, **variables: str) -> str:
         """Run such tests in the installed project, all of which must pass; return the output."""
         return self.must("python", *PYTEST_INSIDE, str(tests), **variables)
+
+
+def production(project: Project) -> dict[str, str]:
+    """Return the environment of production; nothing in it is connected to."""
+    variables = dict(PRODUCTION)
+    if project.is_(database="postgresql"):
+        variables["DATABASE_URL"] = "postgresql://user:password@127.0.0.1:9/name"
+    if not project.is_(realtime="none"):
+        variables["REDIS_URL"] = "redis://127.0.0.1:9/0"
+    return variables
+
+
+def entry_modules(project: Project) -> list[str]:
+    return [
+        f"config.{name}"
+        for name in ("wsgi", "asgi")
+        if (project.path / "config" / f"{name}.py").exists()
+    ]
