@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("tests.containers", "tests.site")
+pytest.register_assert_rewrite("tests.containers", "tests.kubernetes.cluster", "tests.site")
 # They are written for projects, and run in those.
 collect_ignore = ["inside"]
 
