@@ -287,7 +287,7 @@ def test_person_is_asked_in_words(folder: Path) -> None:
 
     assert run.returncode == 0, run.stderr
     assert (folder / "corner_shop" / "config" / "serve.py").exists()
-    for words in ("What is the site called?", "WSGI (gunicorn)", "Both, behind a proxy"):
+    for words in ("What is the name of the site?", "WSGI (gunicorn)", "Both, behind a proxy"):
         assert words in run.stdout
     assert "uv run just dev" in run.stdout
     assert not (folder / "my_site").exists()
