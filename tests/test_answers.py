@@ -151,7 +151,7 @@ def test_combination_is_refused(folder: Path, answers: dict[str, str]) -> None:
 def test_what_follows_from_the_answers_cannot_be_given(folder: Path, name: str, value: str) -> None:
     run = cookiecutter(folder, interface="wsgi", **{name: value})
 
-    assert_refused(run, folder, name, "follows from the answers")
+    assert_refused(run, folder, name, "derived from the answers")
 
 
 def test_check_of_the_answers_cannot_be_skipped(folder: Path) -> None:
