@@ -73,7 +73,7 @@ def slug_problem(slug: str) -> str | None:
 def name_problem(name: str) -> str | None:
     """Return why `name` cannot be the site's name, or None. Any letters and emoji will do."""
     if not name.strip():
-        return "is empty. Answer the name that people shall see, for example My Site."
+        return "is empty. Answer the name that visitors see, for example My Site."
     # East Asian letters are two columns wide; the name stands on a line of the settings.
     width = sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in name)
     if width > 60:
@@ -82,12 +82,12 @@ def name_problem(name: str) -> str | None:
         return "has a line break or another control character in it. Answer one printable line."
     # Right-to-left and left-to-right overrides make a line of code read as another.
     if {unicodedata.bidirectional(character) for character in name} & DIRECTIONS:
-        return "has an invisible character that turns the direction of text. Answer it without."
+        return "has an invisible character that changes the direction of text. Answer without it."
     refused = [character for character in '"\\{}<>' if character in name]
     if refused:
         return (
-            f"has {' and '.join(refused)} in it, which has a meaning of its own in the files "
-            "that name the site. Answer it without; an apostrophe is fine."
+            f"has {' and '.join(refused)} in it, which has a special meaning in the project's "
+            "files. Answer a name without it; an apostrophe is fine."
         )
     return None
 
@@ -130,8 +130,8 @@ def refuse_unfit(answers: dict[str, str]) -> str:
             "'compose' or 'systemd'."
         )
     problems += [
-        f"{name} {answers[name]!r} cannot be given: it follows from the answers. Answer "
-        "interface, realtime, database and deployment only."
+        f"{name} {answers[name]!r} cannot be set: it is derived from the answers. Answer only "
+        "interface, realtime, database and deployment."
         for name in changed_variables(answers)
     ]
     if problems:

@@ -53,8 +53,8 @@ for environment in (Path(".env"), Path("deploy/.env")):
             first = ""
             if pyenv_hides_uv():
                 print(
-                    "\npyenv has uv for another Python than that of this project, and would not "
-                    "find it there. The first line below installs it for all."
+                    "\npyenv: your uv belongs to another Python than this project's, so it is "
+                    "not found in its folder. The first line below installs uv for all Pythons."
                 )
                 first = "    uv tool install uv && pip uninstall --yes uv\n"
             print(

@@ -22,7 +22,7 @@ from serving import threads
 # Seconds between the heartbeats of the emitted streams, where a test has not the time to wait.
 if seconds := os.environ.get("PROBE_HEARTBEAT"):
     streams = import_module(f"{apps.get_app_config('notifications').name}.streams")
-    streams.HEARTBEAT = float(seconds)
+    streams.HEARTBEAT_INTERVAL = float(seconds)
 
 # Bounds so low that a test can reach them, and has the time to.
 if bound := os.environ.get("PROBE_THREADS"):

@@ -151,7 +151,7 @@ def test_combination_is_refused(folder: Path, answers: dict[str, str]) -> None:
 def test_what_follows_from_the_answers_cannot_be_given(folder: Path, name: str, value: str) -> None:
     run = cookiecutter(folder, interface="wsgi", **{name: value})
 
-    assert_refused(run, folder, name, "follows from the answers")
+    assert_refused(run, folder, name, "derived from the answers")
 
 
 def test_check_of_the_answers_cannot_be_skipped(folder: Path) -> None:
@@ -287,7 +287,7 @@ def test_person_is_asked_in_words(folder: Path) -> None:
 
     assert run.returncode == 0, run.stderr
     assert (folder / "corner_shop" / "config" / "serve.py").exists()
-    for words in ("What is the site called?", "WSGI (gunicorn)", "Both, behind a proxy"):
+    for words in ("What is the name of the site?", "WSGI (gunicorn)", "Both, behind a proxy"):
         assert words in run.stdout
     assert "uv run just dev" in run.stdout
     assert not (folder / "my_site").exists()

@@ -421,13 +421,13 @@ def site(
 
 def test_script_says_what_is_missing_and_goes_on_the_next_time(site: Installed) -> None:
     slug = site.project.slug
-    assert "run 'uv lock'" in site.said[0]
+    assert "Run 'uv lock'" in site.said[0]
     if site.project.is_(database="postgresql"):
         assert f"Fill in DATABASE_URL in /etc/{slug}/environment" in site.said[1]
     assert f"There is no certificate in /etc/letsencrypt/live/{DOMAIN}" in site.said[-2]
     assert "certbot certonly --webroot -w /var/www/letsencrypt" in site.said[-2]
     assert re.search(
-        rf"https://{re.escape(DOMAIN)} runs release \d{{8}}-\d{{6}}\.\n$", site.said[-1]
+        rf"https://{re.escape(DOMAIN)} serves release \d{{8}}-\d{{6}}\.\n$", site.said[-1]
     )
     for said in site.said:
         assert "Traceback" not in said
@@ -437,8 +437,8 @@ def test_script_says_what_is_missing_and_goes_on_the_next_time(site: Installed) 
     ("arguments", "sentence"),
     [
         ((), "Which domain?"),
-        (("https://example.com",), "is no domain"),
-        (("Example.com",), "is no"),
+        (("https://example.com",), "is not a domain"),
+        (("Example.com",), "is not a"),
     ],
 )
 def test_script_wants_one_domain(arguments: tuple[str, ...], sentence: str, bake: Bake) -> None:
@@ -465,7 +465,7 @@ def test_two_runs_at_once_are_one_too_many(site: Installed) -> None:
         "/srv/checkout/deploy/systemd/install.sh", DOMAIN,
     )  # fmt: skip
     assert run.returncode == 1
-    assert "Another run of this script is under way." in run.stdout
+    assert "Another run of this script is active." in run.stdout
 
 
 def test_it_serves_behind_nginx_and_after_a_reboot(site: Installed) -> None:
@@ -570,11 +570,11 @@ BROKEN = {
         ("config/settings.py", "INSTALLED_APPS = [", "INSTALLED_APPS = [[", "is not complete"),
         ("serving/edge.py", "import functools", "import nonsense", "does not answer"),
         ("deploy/systemd/{slug}-web.service", "bin/gunicorn", "bin/nonsense", "does not answer"),
-        ("deploy/systemd/nginx.conf", "server {", "serve {", "nginx does not accept"),
+        ("deploy/systemd/nginx.conf", "server {", "serve {", "nginx refuses"),
     ],
     "both": [
         ("uv.lock", "[[package]]", "[[", "is not complete"),
-        ("config/settings.py", "DEBUG = environment.DEBUG", "DEBUG = True", "does not pass its"),
+        ("config/settings.py", "DEBUG = environment.DEBUG", "DEBUG = True", "checks or the"),
         ("serving/edge.py", "import functools", "import nonsense", "does not answer"),
         ("deploy/systemd/{slug}-live.service", "User=", "User=not_", "does not answer"),
     ],

@@ -12,10 +12,10 @@ def main() -> None:
         from config import environment
 
         if not environment.DEBUG:
-            environment.stop("runserver is for development. Type `uv run just dev`.")
+            environment.stop("runserver is for development only. Run `uv run just dev`.")
 {% if cookiecutter.__postgresql %}
     else:
-        # A migration, or whatever else runs here, may take longer than a page.
+        # Commands such as migrations may take longer than a page.
         os.environ.setdefault("DATABASE_TIMEOUT", "0")
 {% endif %}
     from django.core.management import execute_from_command_line

@@ -180,7 +180,7 @@ def test_all_pods_together_find_room_in_postgresql(cluster: Cluster) -> None:
             assert f"up to {most} in a pod" in " ".join(manifest.replace("#", "").split())
         else:
             server = "uvicorn"
-            assert f"some {usual[server]}, and more" in readme
+            assert f"about {usual[server]} connections, and more" in readme
         (processes,) = [
             int(variable["value"])
             for variable in container["env"]

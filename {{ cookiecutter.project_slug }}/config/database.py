@@ -1,7 +1,7 @@
 """
-What a connection to the database begins with.
+The options of database connections.
 
-Which database it is, DATABASE_URL says (config/environment.py).
+DATABASE_URL names the database (config/environment.py).
 https://docs.djangoproject.com/en/6.1/ref/databases/
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 from config import environment
 
 {% if cookiecutter.__postgresql %}
-# A server that is not reached, or not any more, is an error after seconds; by default a
-# connection to a machine that is gone waits for a quarter of an hour.
+# A server that cannot be reached, or is lost, causes an error after seconds. By default, a
+# connection to a lost machine waits for 15 minutes.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 POSTGRESQL_OPTIONS = {
     "connect_timeout": 5,
@@ -25,15 +25,15 @@ POSTGRESQL_OPTIONS = {
     "keepalives_count": 2,
 }
 
-# What a session begins with. PgBouncer refuses them unless its ignore_startup_parameters
-# lists them: empty this there, and set them with ALTER ROLE.
+# Sent at the start of a session. PgBouncer refuses them, unless they are listed in its
+# ignore_startup_parameters: then remove them here, and set them with ALTER ROLE.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 SESSION_OPTIONS = {
     # Django would set it with a query of its own.
     "TimeZone": "UTC",
-    # Nobody waits longer for a page. README.md says how a long report asks for more.
+    # Nobody waits longer for a page. README.md explains how to allow more for a report.
     "statement_timeout": "60s",
-    # A transaction in which nothing happens holds its locks.
+    # An idle transaction keeps its locks.
     "idle_in_transaction_session_timeout": "60s",
 }
 
@@ -41,8 +41,8 @@ SESSION_OPTIONS = {
 SQLITE_OPTIONS = {
     # Readers and one writer do not wait for each other.
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    # A transaction takes the write lock at its start, where it can wait for it; one that
-    # asks for it later fails at once with "database is locked".
+    # A transaction takes the write lock at its start, and waits for it. If it takes it
+    # later, it fails at once with "database is locked".
     "transaction_mode": "IMMEDIATE",
     # Seconds to wait for that lock.
     "timeout": 20,
@@ -54,7 +54,7 @@ named = DATABASE.get("OPTIONS", {})
 {% if cookiecutter.__postgresql %}
 # SQLite is for development without a server; production refuses it.
 if DATABASE["ENGINE"] == "django.db.backends.postgresql":
-    # Of two session options with the same name the last one counts.
+    # If an option is given twice, the last one is used.
     session = [f"-c {name}={value}" for name, value in SESSION_OPTIONS.items()]
     session += [environment.PGOPTIONS, named.get("options", "")]
     if environment.DATABASE_TIMEOUT is not None:
@@ -72,7 +72,7 @@ DATABASE["OPTIONS"] = SQLITE_OPTIONS | named
 {% endif %}
 {% if cookiecutter.__live %}
 
-# Tells this database from others: the same in all processes of the site.
+# Identifies this database. It is the same in all processes of the site.
 address = [DATABASE.get(key, "") for key in ("ENGINE", "HOST", "PORT", "NAME")]
 if address[0] == "django.db.backends.sqlite3":
     # A relative path names another file in another folder.

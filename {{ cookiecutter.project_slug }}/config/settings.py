@@ -1,7 +1,7 @@
 """
 Django settings for {{ cookiecutter.project_name }}.
 
-What differs from machine to machine is read in config/environment.py.
+config/environment.py reads the values that differ between machines.
 https://docs.djangoproject.com/en/6.1/ref/settings/
 """
 
@@ -24,7 +24,7 @@ DEBUG = environment.DEBUG
 SECRET_KEY = environment.SECRET_KEY
 ALLOWED_HOSTS = environment.ALLOWED_HOSTS
 
-# Proxies whose forwarded headers are believed (serving/edge.py). It takes the place of
+# Proxies whose forwarded headers are used (serving/edge.py). This replaces
 # SECURE_PROXY_SSL_HEADER and USE_X_FORWARDED_HOST.
 TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 
@@ -53,7 +53,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # Answers /health/… first: probes know no Host header and no https.
+    # First, because probes of /health/… send no valid Host header and use plain http.
     "serving.health.health_middleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
@@ -93,8 +93,8 @@ ASGI_APPLICATION = "config.asgi.application"
 {% endif %}
 {% if cookiecutter.__both %}
 
-# Paths that go to the ASGI server: WebSockets, server-sent events, async views. Everything
-# else is a page and goes to the WSGI server.
+# Paths that go to the ASGI server: WebSockets, server-sent events, async views. All other
+# paths go to the WSGI server.
 ASGI_PATHS = ["/ws/", "/events/", "/async/"]
 {% endif %}
 
@@ -105,22 +105,22 @@ ASGI_PATHS = ["/ws/", "/events/", "/async/"]
 DATABASES = {"default": DATABASE}
 
 {% if cookiecutter.__asgi %}
-# False runs Django under ASGI as it ships: slower, with a thread and a new connection for
-# each request, and nobody notices a process that is stuck.
+# False runs stock Django under ASGI. It is slower, uses a thread and a new connection for
+# each request, and does not replace a process that is stuck.
 FAST_ASGI = True
 
-# Threads of each process at most, for pages, for async views and for asyncio.to_thread(),
-# while they only wait for a database or for another site. While they compute there are few.
+# The maximum of threads in each process, for sync views, for async views and for
+# asyncio.to_thread(). It applies while they wait; while they compute, fewer threads run.
 {% if cookiecutter.__postgresql %}
-# A thread may hold a connection, and PostgreSQL takes 100 unless somebody raised it.
+# Each thread may hold a connection. PostgreSQL's default limit is 100 connections.
 {% endif %}
 MAX_PAGE_THREADS = 40
 MAX_VIEW_THREADS = 200
 MAX_OTHER_THREADS = 100
 
 {% endif %}
-# A thread keeps its connection for a minute instead of opening one for every request, and
-# looks whether it still works before it is used again.
+# A thread keeps its connection for a minute, instead of opening one for every request. It
+# checks it before each request.
 {% if cookiecutter.__asgi %}
 DATABASES["default"]["CONN_MAX_AGE"] = 60 if FAST_ASGI else 0
 {% else %}
@@ -140,10 +140,10 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 {% endif %}
 {% if cookiecutter.__live %}
 
-# Every name of this site in Redis begins with this. What one process publishes there, all
-# sites and stagings on the same Redis can hear, whatever the number of their database.
+# All keys and channels of this site in Redis begin with this. Channels of Redis ignore the
+# database number, so sites without a prefix would receive each other's messages.
 REDIS_PREFIX = f"{{ cookiecutter.project_slug }}-{DATABASE_DIGEST}"
-# The Redis through which processes hear of each other's news (serving/live/hints.py).
+# Used by serving/live/hints.py to notify the other processes.
 REDIS_URL = environment.REDIS_URL
 
 if environment.REDIS_URL:
@@ -152,19 +152,19 @@ if environment.REDIS_URL:
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
             "LOCATION": environment.REDIS_URL,
             "KEY_PREFIX": REDIS_PREFIX,
-            # Seconds: a Redis that does not answer must not hold up every page.
+            # Seconds: if Redis does not answer, pages must not wait for long.
             "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
         }
     }
 {% if cookiecutter.__channels %}
-    # Publish and subscribe: every process hears every message. Nothing is kept, so what
-    # must not be lost goes to the database first.
+    # It uses Redis publish/subscribe, which stores nothing. Store messages that must not be
+    # lost in the database first.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
             "CONFIG": {
                 "prefix": REDIS_PREFIX,
-                # Seconds between looks whether a silent connection still is one.
+                # Seconds between checks of an idle connection.
                 "hosts": [{"address": environment.REDIS_URL, "health_check_interval": 15}],
             },
         }
@@ -177,7 +177,7 @@ else:
 {% endif %}
 {% else %}
 
-# Each process has its own; name a shared one before you rely on it for more than speed.
+# Each process has its own cache. Use a shared one if several processes need the same data.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 {% endif %}
 
@@ -215,7 +215,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "{{ cookiecutter.project_slug }}" / "static"]
 
-# In production a file's name carries a hash of its content, and browsers keep it for ever.
+# In production, file names contain a hash of their content, so browsers can cache them.
 STATICFILES_BACKEND = "servestatic.storage.CompressedManifestStaticFilesStorage"
 if DEBUG:
     STATICFILES_BACKEND = "django.contrib.staticfiles.storage.StaticFilesStorage"
@@ -228,14 +228,14 @@ STORAGES = {
 # Uploads
 # https://docs.djangoproject.com/en/6.1/topics/http/file-uploads/
 
-# Bytes of a request, files included. What is larger is answered with 413. Where nginx is
-# the proxy, its client_max_body_size has to be the same.
+# The limit of a request in bytes, files included. Larger requests are answered with 413. If
+# nginx is the proxy, set its client_max_body_size to the same value.
 MAX_BODY = 10 * 1024 * 1024
 
 MEDIA_URL = "/media/"
 MEDIA_ROOT = environment.MEDIA_ROOT
 
-# The proxy, which sends the files, runs as another user.
+# The proxy serves the files, and runs as another user.
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
 
 
@@ -245,7 +245,7 @@ FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o755
 DEFAULT_FROM_EMAIL = environment.EMAIL_FROM
 SERVER_EMAIL = environment.EMAIL_FROM
 
-# Another backend is named here as well; Django refuses EMAIL_BACKEND beside MAILERS.
+# Set another backend here, too: Django refuses EMAIL_BACKEND together with MAILERS.
 MAILERS: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
@@ -270,14 +270,14 @@ SECURE_SSL_REDIRECT = environment.HTTPS
 SESSION_COOKIE_SECURE = environment.HTTPS
 CSRF_COOKIE_SECURE = environment.HTTPS
 
-# A year. Browsers remember it: once sent, this host cannot go back to plain http.
+# One year. Browsers store it, so this host cannot go back to plain http.
 SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if environment.HTTPS else 0
 
-# Both would promise https for other hosts of the domain, of which this site knows nothing.
-# Decide about them in SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
+# Both checks are about https for other hosts of the domain, which only you can decide: see
+# SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
-# Scripts and styles come from this site, or carry the nonce of the page they stand in.
+# Scripts and styles must come from this site, or have the nonce of their page.
 SECURE_CSP = {
     "default-src": [CSP.SELF],
     "script-src": [CSP.SELF, CSP.NONCE],
@@ -289,5 +289,5 @@ SECURE_CSP = {
     "frame-ancestors": [CSP.NONE],
 }
 if DEBUG:
-    # The log says what was refused, and what to add here (serving/csp.py).
+    # The log says what was blocked, and what to add here (serving/csp.py).
     SECURE_CSP["report-uri"] = ["/csp-report/"]

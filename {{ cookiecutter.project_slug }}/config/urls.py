@@ -25,7 +25,7 @@ urlpatterns = [
     ),
     path("accounts/", include("django.contrib.auth.urls")),
     path("admin/", admin.site.urls),
-    # In development alone: in production the proxy sends uploads.
+    # In development only: in production the proxy serves uploads.
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]
 

@@ -1,7 +1,7 @@
 # The template updates this file: see serving/README.md.
-"""How this site is served. README.md says what is here and what each part replaces.
+"""How this site is served. README.md explains each module and what it replaces.
 
-A site that changes it has to merge by hand.
+If you edit it, you must merge each update by hand.
 """
 
 __version__ = "0.1.0"

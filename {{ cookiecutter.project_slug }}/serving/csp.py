@@ -1,7 +1,7 @@
 # The template updates this file: see serving/README.md.
-"""What the content security policy refused, for the log of the development server.
+"""Log in development what the content security policy blocked.
 
-Browsers send a report to `report-uri` of SECURE_CSP, which only development has.
+Browsers send reports to `report-uri` of SECURE_CSP, which is set in development only.
 https://docs.djangoproject.com/en/6.1/ref/csp/
 """
 
@@ -16,39 +16,39 @@ from django.views.decorators.http import require_POST
 
 logger = logging.getLogger(__name__)
 
-# What has no address: its name in a report, and in SECURE_CSP.
+# Sources without a URL: the name in a report, and in SECURE_CSP.
 SOURCES = {
     "data": '"data:"',
     "blob": '"blob:"',
     "eval": "CSP.UNSAFE_EVAL",
     "wasm-eval": "CSP.WASM_UNSAFE_EVAL",
 }
-# Of what a page asks for itself; extensions of the browser have others.
+# The requests of a page. Those of browser extensions have other schemes.
 SCHEMES = ("http", "https", "ws", "wss")
 
 
 @csrf_exempt
 @require_POST
 def report(request: HttpRequest) -> HttpResponse:
-    """Log the report of a browser, with what would allow it; 400 for what is no report."""
+    """Log the report of a browser, and what to add to allow it; 400 if it is not valid."""
     try:
         found = json.loads(request.body)["csp-report"]
         blocked, page = str(found["blocked-uri"]), str(found["document-uri"])
         hint = advice(str(found["effective-directive"]), blocked)
     except (ValueError, KeyError, TypeError):
-        return HttpResponse("This is no report of a content security policy.", status=400)
+        return HttpResponse("This is not a content security policy report.", status=400)
     logger.warning("The content security policy refused %s on %s%s", blocked, page, hint)
     return HttpResponse(status=204)
 
 
 def advice(directive: str, blocked: str) -> str:
-    """Say how `directive` would allow the address or the kind of content `blocked`.
+    """Return how to allow `blocked`, a URL or a kind of content, in `directive`.
 
-    Nothing where it could not, as for an extension of the browser. A nonce is for elements:
-    no attribute, such as style and onclick, can have one.
+    It is "." if that is not possible, as for a browser extension. A nonce works for
+    elements only, not for attributes such as style and onclick.
     """
     if blocked == "inline" and directive.endswith("-attr"):
-        return ": move the attribute to a file, as a style of a class or as a listener."
+        return ": move the attribute to a file, as a CSS class or as an event listener."
     if blocked == "inline":
         return ': give the element nonce="{% raw %}{{ csp_nonce }}{% endraw %}", or move its content to a file.'
     parts = urlsplit(blocked)

@@ -1,7 +1,7 @@
 # The template updates this file: see serving/README.md.
-"""Logs, one event a line on standard output: JSON in production, coloured in development.
+"""Logs to standard output, one event per line: JSON in production, coloured in development.
 
-The same configuration serves Django and what runs it, so that their lines look alike.
+Django and its server use the same configuration, so that their lines look the same.
 """
 
 import logging
@@ -15,7 +15,7 @@ from structlog.typing import EventDict, Processor
 from structlog.typing import Processor
 {% endif %}
 
-# What every line carries; contextvars hold the request's id (see serving/edge.py).
+# The fields of every line; contextvars have the request's id (see serving/edge.py).
 SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
@@ -26,7 +26,7 @@ SHARED: list[Processor] = [
 {% if cookiecutter.__wsgi %}
 
 def without_stale_id(logger: Any, name: str, event: EventDict) -> EventDict:
-    """Take the id off gunicorn's own lines: its thread still has the last request's."""
+    """Remove the id from gunicorn's own lines: it is that of the last request."""
     if event["logger"].startswith("gunicorn"):
         event.pop("request_id", None)
     return event
@@ -34,14 +34,14 @@ def without_stale_id(logger: Any, name: str, event: EventDict) -> EventDict:
 {% endif %}
 
 def as_message(logger: Any, name: str, line: Any) -> tuple[tuple[str], dict[str, Any]]:
-    """Hand a finished line on to the standard library's logging."""
+    """Pass a rendered line to the standard library's logging."""
     return (line,), {"extra": {"finished": True}}
 
 
 class Formatter(structlog.stdlib.ProcessorFormatter):
-    """Makes lines of what libraries log. structlog's own are finished when they come here:
+    """Renders what libraries log. structlog's own lines are rendered already:
 
-    to take them apart and put them together again took half of the time of an access line.
+    to parse and render them again took half of the time of an access line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -105,10 +105,10 @@ def configure(debug: bool) -> dict[str, Any]:
             "gunicorn.error": {"handlers": [], "level": "INFO", "propagate": True},
 {% endif %}
 {% if cookiecutter.__asgi %}
-            # Tells of each changed file; uvicorn tells of those that it reloads for.
+            # It logs each changed file. uvicorn logs those that cause a reload.
             "watchfiles": {"level": "WARNING"},
 {% endif %}
-            # The access line of serving/edge.py tells of 4xx answers already.
+            # The access line of serving/edge.py shows 4xx responses already.
             "django.request": {"level": "ERROR"},
             # Scanners send wrong Host headers all day; the access line shows them.
             "django.security.DisallowedHost": {"level": "CRITICAL"},

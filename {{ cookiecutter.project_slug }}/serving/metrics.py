@@ -1,10 +1,10 @@
 # The template updates this file: see serving/README.md.
-"""Numbers of this process, for whoever watches it.
+"""Metrics of this process: its threads, sockets and streams.
 
-They are in the log, once a minute while there is something to tell. Install
-`prometheus-client` or `opentelemetry-api`, and they are exported through it as well: as
-gauges named site_threads, site_sockets and site_streams. To show those of Prometheus is
-yours: its start_http_server() needs a port for each process.
+They are logged once a minute, unless the process is idle. If `prometheus-client` or
+`opentelemetry-api` is installed, they are exported as the gauges site_threads, site_sockets
+and site_streams. For Prometheus you need to add an endpoint; its start_http_server() needs
+a port for each process.
 """
 
 import os
@@ -21,7 +21,7 @@ from serving import threads
 
 logger = structlog.get_logger(__name__)
 
-# WebSockets and streaming responses that are open. Counted in the event loop only.
+# Open WebSockets and streaming responses. Change it in the event loop only.
 OPEN: Counter[str] = Counter({"sockets": 0, "streams": 0})
 
 HELP = {
@@ -43,7 +43,7 @@ def samples(name: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def log_numbers() -> None:
-    """Write a line with the numbers, unless all is quiet."""
+    """Log the metrics, unless the process is idle."""
     pools = threads.numbers()
     busy = any(OPEN.values()) or any(
         states["running"] or states["held"] or states["waiting"]
@@ -54,14 +54,14 @@ def log_numbers() -> None:
 
 
 def export() -> None:
-    """Write the numbers to the log, and export them through the packages that are there."""
+    """Log the metrics once a minute, and export them through the installed packages."""
     threads.overseer.each_minute = log_numbers
     register()
 
 
 @cache
 def register() -> None:
-    """Tell the packages where the numbers are. They refuse to be told twice."""
+    """Register the metrics, once: the packages refuse a second time."""
     if find_spec("prometheus_client"):
         export_to_prometheus()
     if find_spec("opentelemetry") and find_spec("opentelemetry.metrics"):

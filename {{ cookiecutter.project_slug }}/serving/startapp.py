@@ -1,7 +1,7 @@
 # The template updates this file: see serving/README.md.
-"""`just startapp NAME`: Django's startapp, and what one does by hand after it.
+"""`just startapp NAME`: Django's startapp, and the steps that usually follow it by hand.
 
-The app is in the site's package and in INSTALLED_APPS, its test where the others are.
+It creates the app in the site's package, adds it to INSTALLED_APPS, and its test to tests/.
 """
 
 import keyword
@@ -27,24 +27,23 @@ def test_app_is_installed() -> None:
 
 
 def start_app(package: str, name: str) -> None:
-    """Make the app `name` in `package`, or raise CommandError and write nothing."""
+    """Create the app `name` in `package`, or raise CommandError and write nothing."""
     app = f"{package}.{name}"
     folder = Path(package, name)
     test = Path(f"tests/test_{name}.py")
-    if test.exists():  # the project has such tests of its own, for example of accounts
+    if test.exists():  # the project has such a file already, for example for accounts
         test = Path(f"tests/test_{name}_app.py")
     settings = SETTINGS.read_text(encoding="utf-8")
     lines = re.findall(rf'^    "{package}\.\w+",\n', settings, re.MULTILINE)
     if keyword.iskeyword(name) or name != name.lower() or not name.isascii():
-        raise CommandError(f"{name!r} is no name for an app. Take letters from a to z.")
+        raise CommandError(f"{name!r} is not a valid app name. Use letters from a to z.")
     if name in apps.app_configs or folder.exists() or test.exists():
         raise CommandError(
-            f"{name!r} is taken: by {folder}, {test} or an app in INSTALLED_APPS. "
-            "Take another name."
+            f"{name!r} is taken by {folder}, {test} or an app in INSTALLED_APPS. "
+            "Use another name."
         )
     if not lines:
-        raise CommandError(f"{SETTINGS} has no line with an app of {package} alone.")
-    # Refuses what else is no name.
+        raise CommandError(f'{SETTINGS} has no line with an app such as "{package}.users".')
     call_command("startapp", name, str(folder))
 
     (folder / "tests.py").unlink()
@@ -54,10 +53,10 @@ def start_app(package: str, name: str) -> None:
     (folder / "apps.py").write_text(config, encoding="utf-8")
     settings = settings.replace(lines[-1], f'{lines[-1]}    "{app}",\n')
     SETTINGS.write_text(settings, encoding="utf-8")
-    # What is imported and not used yet would be an error of `just lint`.
+    # Django's files have unused imports, which are errors of `just lint`.
     subprocess.run(["ruff", "check", "--fix", "--quiet", folder], check=True)
     subprocess.run(["ruff", "format", "--quiet", folder, test], check=True)
-    print(f"{folder}/ is an app, {SETTINGS} has it, and {test} is its first test.")
+    print(f"Created the app {folder}/ and its test {test}; added it to {SETTINGS}.")
 
 
 if __name__ == "__main__":

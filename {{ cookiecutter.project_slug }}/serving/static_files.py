@@ -1,10 +1,9 @@
 # The template updates this file: see serving/README.md.
-"""Static files, outermost on every server: by servestatic's table, but sent from here.
+"""Static files: servestatic finds them, and this module sends them.
 
-What servestatic's own classes cost is why. The one for ASGI starts a thread for each
-request, which reads 8 KiB at a time: twenty times as much, and a client that reads slowly
-holds a thread. The one for WSGI reads ranges so. It relies on their table `files`, and on
-the responses that it holds.
+servestatic's class for ASGI starts a thread for each request, which reads 8 KiB at a time.
+That costs twenty times as much, and a slow client holds a thread. Its class for WSGI reads
+ranges in the same way. This module relies on `files` of both, and on the responses in it.
 """
 
 {% if cookiecutter.__asgi %}
@@ -27,12 +26,12 @@ from serving.edge import Receive, Send
 from servestatic import ServeStatic
 {% endif %}
 
-# Bytes read at once, and what at most waits in memory for a slow client. The files are on a
-# disk of this machine, mostly in its cache: that takes less than the way to a thread.
+# Bytes per read, and the most that waits in memory for a slow client. Reading from a local
+# disk, mostly from its cache, is faster than switching to a thread.
 PIECE = 64 * 1024
 {% if cookiecutter.__asgi %}
 
-# The headers of a request that matter here, as servestatic calls them.
+# The request headers that servestatic uses, with their WSGI names.
 HEADERS = {
     b"accept-encoding": "HTTP_ACCEPT_ENCODING",
     b"if-modified-since": "HTTP_IF_MODIFIED_SINCE",
@@ -44,10 +43,11 @@ HEADERS = {
 
 
 def respond(file: Any, method: str, request: dict[str, Any]) -> Any:
-    """Return servestatic's response to a request whose headers are named as in WSGI.
+    """Return servestatic's response to a request, whose headers have their WSGI names.
 
-    It leaves some of RFC 9110 out: proxies make an ETag weak (W/"…"), and several may be
-    named; a range is for GET, and only of the file that If-Range means.
+    This adds what servestatic lacks of RFC 9110: If-None-Match can have several ETags, and
+    weak ones (W/"…"), which proxies make. A range is valid for GET only, and only if
+    If-Range has the file's ETag.
     """
     if file.etag and file.etag in request.get("HTTP_IF_NONE_MATCH", ""):
         request["HTTP_IF_NONE_MATCH"] = file.etag
@@ -58,12 +58,12 @@ def respond(file: Any, method: str, request: dict[str, Any]) -> Any:
 
 
 class WSGIStaticFiles(ServeStatic):
-    """Wraps a WSGI application, and answers for it where the path is a static file's."""
+    """Wraps a WSGI application, and serves the paths of static files itself."""
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        # PEP 3333 has the bytes of a path as latin-1.
+        # WSGI decodes the bytes of a path as latin-1 (PEP 3333).
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
         file = self.files.get(path)
         if file is None:
@@ -78,14 +78,14 @@ class WSGIStaticFiles(ServeStatic):
             with response.file as body:
                 return [body.read()]
         if response.status == 200 and "wsgi.file_wrapper" in environ:
-            # The kernel copies it from the disk to the network.
+            # sendfile(): the kernel copies the file to the network.
             whole: Iterable[bytes] = environ["wsgi.file_wrapper"](response.file, PIECE)
             return whole
         return pieces(response.file)
 
 
 def pieces(file: Any) -> Iterator[bytes]:
-    """Read a file, or what a range is of it, and close it."""
+    """Read a file, or a range of it, and close it."""
     with file:
         while piece := file.read(PIECE):
             yield piece
@@ -94,7 +94,7 @@ def pieces(file: Any) -> Iterator[bytes]:
 
 
 class ASGIStaticFiles(ServeStaticASGI):
-    """Wraps an ASGI application, and answers for it where the path is a static file's."""
+    """Wraps an ASGI application, and serves the paths of static files itself."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         file = self.files.get(scope["path"]) if scope["type"] == "http" else None
@@ -127,7 +127,7 @@ class ASGIStaticFiles(ServeStaticASGI):
                 piece = body.read(PIECE)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 left -= PIECE
-                # To a client that is gone send() returns at once: others have their turn.
+                # send() does not wait if the client is gone. Let other tasks run.
                 await asyncio.sleep(0)
             await send({"type": "http.response.body", "body": body.read()})
 {% endif %}

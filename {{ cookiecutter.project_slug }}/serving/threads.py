@@ -1,18 +1,17 @@
 # The template updates this file: see serving/README.md.
-"""Threads that are few while they compute, and become more while they only wait.
+"""Thread pools that run few threads while they compute, and more while they wait.
 
-Python runs one thread at a time. For work that computes, a few threads are best: more would
-take turns and be slower. For work that waits, for a database or for another site, each
-thread more is one more request at once. A Pool finds out which of the two it has: when
-somebody stands in line and this process hardly uses its CPU, it lets more threads run.
-.NET's thread pool does the same:
+Python runs one thread at a time. For work that computes, a few threads are best: more only
+slow each other down. For work that waits, for a database or for another site, each thread
+serves one more request at the same time. A Pool measures which kind it has: if calls wait
+in its queue while the process uses little CPU, it runs more threads. The thread pool of
+.NET works in the same way:
 https://learn.microsoft.com/dotnet/standard/threading/the-managed-thread-pool
 
-Whoever waits in line for MAX_WAIT seconds gets the exception Overloaded, and the client a
-503.
+A call that waits for MAX_WAIT seconds fails with Overloaded, and the client gets a 503.
 
-One thread of each process, the overseer, looks after all pools. It also notices when the
-process is stuck. Then /health/ready says so, and the process asks its server to replace it.
+One thread of each process, the overseer, adjusts all pools. It is also a watchdog: if the
+process is stuck, /health/ready says so, and the process asks its server to replace it.
 """
 
 import asyncio
@@ -34,38 +33,38 @@ from django.db import connections
 
 logger = structlog.get_logger(__name__)
 
-# Seconds in line. The proxies wait for 60: nobody is refused who could still be answered.
+# Seconds in the queue. The proxies wait for 60, so the client still gets the 503.
 MAX_WAIT = 50
-# Seconds for which no thread of a full pool came free until its process counts as stuck.
-# A query, a lock and a proxy are given up before that: what only waits long is not stuck.
+# Seconds without a free thread in a full pool, after which the process counts as stuck. The
+# timeouts of queries, locks and proxies are shorter, so slow requests do not count.
 STUCK_AFTER = 90
 # The same for an event loop that does not run.
 BLOCKED_AFTER = 30
-# Seconds between two looks of the overseer after which the whole process was suspended.
+# If the overseer did not run for this many seconds, the whole process was suspended.
 SUSPENDED_AFTER = 10
-# Seconds for which a stuck process says so on /health/ready before it is replaced: whoever
-# asks every 10 seconds sends it nothing more by then.
+# Seconds from the first failure of /health/ready until a stuck process is replaced. A probe
+# every 10 seconds takes it out of rotation before that.
 REPLACE_AFTER = 15
-# Seconds that it then gets to finish its other requests: more than its server's own
-# timeout, which is 20.
+# Seconds that it then has to finish its other requests. The timeout of its server, which is
+# 20, must be shorter.
 KILL_AFTER = 25
 
-# Seconds after which a thread that nobody needs ends.
+# Seconds after which an idle thread ends.
 IDLE_TIMEOUT = 5
-# Seconds between two looks of the overseer at pools in which somebody waits.
+# Seconds between two checks by the overseer, while calls wait.
 TICK = 0.02
-# CPUs that this process uses. Below the first its threads wait, above the second they
-# compute. If it gets no CPU, because others take it, the overseer notices by being late.
+# CPUs that this process uses. Below the first, its threads wait; above the second, they
+# compute. If other processes take the CPU, the overseer notices because it runs late.
 WAITING_CPU = 0.4
 COMPUTING_CPU = 0.8
-# Seconds without any progress after which one more thread is tried, even if all compute.
+# Seconds without progress, after which one more thread is tried even if all compute.
 STALLED_AFTER = 0.5
 
 
 class Overloaded(BaseException):
     """No thread became free within MAX_WAIT seconds.
 
-    Like CancelledError it is not for views to catch, and no error page is made of it.
+    Like CancelledError, it is a BaseException, so that views do not catch it.
     """
 
     def __init__(self, pool: "Pool") -> None:
@@ -74,7 +73,7 @@ class Overloaded(BaseException):
 
 
 class Job:
-    """A call that stands in line for a thread."""
+    """A call in the queue of a pool."""
 
     __slots__ = ("call", "future", "since")
 
@@ -84,7 +83,7 @@ class Job:
         self.since = time.monotonic()
 
     def run(self) -> None:
-        """Make the call, unless it was given up."""
+        """Run the call, unless it was cancelled."""
         if self.future.set_running_or_notify_cancel():
             try:
                 self.future.set_result(self.call())
@@ -104,7 +103,7 @@ class Worker(threading.Thread):
         job = self.inbox.get()
         while job:
             job.run()
-            # What the job holds, a request for example, must not live until the next one.
+            # Free the objects of the job, such as a request, before the next one comes.
             job = None
             job = self.pool.next_job(self)
         with suppress(Exception):  # one that is broken cannot be closed
@@ -112,9 +111,9 @@ class Worker(threading.Thread):
 
 
 class Pool(ThreadPoolExecutor):
-    """Runs calls in `few` threads while they compute, in up to `most` while they wait.
+    """Runs calls in `few` threads while they compute, and in up to `most` while they wait.
 
-    asyncio and gunicorn want a ThreadPoolExecutor; nothing but its name is used of it.
+    asyncio and gunicorn require a ThreadPoolExecutor, so it inherits from that.
     """
 
     def __init__(
@@ -127,19 +126,19 @@ class Pool(ThreadPoolExecutor):
         POOLS.append(self)
 
     def reset(self) -> None:
-        """Begin with no threads. In a process that was forked there are none."""
+        """Start without threads: a forked process has none."""
         self.lock = threading.Lock()
         self.closed = False
         self.waiting: deque[Job] = deque()
         self.idle: list[Worker] = []
-        # All threads: those that run a call, those that are idle, and those that a request
-        # holds while it waits for something else. At most `most`.
+        # All threads: running, idle, and held by a request that waits for something else.
+        # At most `most`.
         self.threads = self.started = self.refused = 0
-        # How many run, and how many may. A held thread goes on whatever the limit says.
+        # How many run, and how many may run. A held thread may resume above the limit.
         self.running, self.limit = 0, self.few
         now = time.monotonic()
-        # When a call was last done, when a thread last changed its request, when one more
-        # thread was tried, and when it was last said that the machine gives none.
+        # When a call last ended, when a thread last changed its request, when one more
+        # thread was last tried, and when the last warning was logged.
         self.progress_at = self.freed_at = self.tried_at = self.warned_at = now
 
     def submit[T](self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -159,7 +158,7 @@ class Pool(ThreadPoolExecutor):
         return job.future
 
     def take(self) -> Job | None:
-        """Take the next job that may run now. Call it with the lock held."""
+        """Take the next job that may run now. The caller holds the lock."""
         while self.waiting and self.running < self.limit:
             job = self.waiting.popleft()
             if not job.future.cancelled():
@@ -169,7 +168,7 @@ class Pool(ThreadPoolExecutor):
         return None
 
     def hand_out(self) -> None:
-        """Give jobs to idle or new threads, as many as may run, with the lock held."""
+        """Give jobs to idle or new threads, up to the limit. The caller holds the lock."""
         while (self.idle or self.threads < self.most) and (job := self.take()):
             if self.idle:
                 self.idle.pop().inbox.put(job)
@@ -181,7 +180,7 @@ class Pool(ThreadPoolExecutor):
             try:
                 worker.start()
             except RuntimeError:
-                # The machine gives no more. The overseer tries again.
+                # The operating system allows no more threads. The overseer tries again.
                 self.threads -= 1
                 self.running -= 1
                 self.waiting.appendleft(job)
@@ -193,7 +192,7 @@ class Pool(ThreadPoolExecutor):
                 return
 
     def next_job(self, worker: Worker) -> Job | None:
-        """Return the next job for a thread that is done with one; None ends the thread."""
+        """Return the next job for a thread that has finished one; None ends the thread."""
         with self.lock:
             self.running -= 1
             self.progress_at = self.freed_at = time.monotonic()
@@ -213,20 +212,20 @@ class Pool(ThreadPoolExecutor):
                     return None
 
     def rest(self) -> None:
-        """Note that a thread has nothing to do but stays with its request."""
+        """Mark a thread as held: it has nothing to do, but stays with its request."""
         with self.lock:
             self.running -= 1
             self.progress_at = time.monotonic()
             self.hand_out()
 
     def resume(self) -> None:
-        """Note that a thread of rest() has something to do again."""
+        """Mark a held thread as running again."""
         with self.lock:
             self.running += 1
 
     def adopt(self, worker: Worker) -> bool:
-        """Count a running thread of another pool to this one, whatever the limit says;
-        return whether there was room."""
+        """Move a running thread from another pool to this one, even above the limit; return
+        False if this pool is full."""
         with self.lock:
             if self.threads >= self.most:
                 return False
@@ -243,13 +242,13 @@ class Pool(ThreadPoolExecutor):
         return True
 
     def pause(self) -> float:
-        """Return how soon the overseer has to look at this pool, in seconds."""
+        """Return the seconds until the overseer must check this pool again."""
         return TICK if self.waiting else 10 * TICK if self.limit > self.few else 1
 
     def adjust(self, cpu: float, now: float) -> None:
-        """Let more threads run, or fewer; refuse those who have waited for too long.
+        """Raise or lower the limit; refuse calls that have waited for too long.
 
-        `cpu` is how many CPUs this process uses, `now` the time of time.monotonic().
+        `cpu` is the number of CPUs that this process uses, `now` is time.monotonic().
         """
         refused = []
         with self.lock:
@@ -262,13 +261,13 @@ class Pool(ThreadPoolExecutor):
             lower = max(self.few, self.limit - self.limit // 8 - 1)
             if self.waiting and cpu < WAITING_CPU:
                 self.limit = max(self.limit, self.running * 3 // 2 + 1)
-            elif now - max(self.stood_still_since(), self.tried_at) > STALLED_AFTER:
+            elif now - max(self.stalled_since(), self.tried_at) > STALLED_AFTER:
                 self.limit = max(self.limit, self.running + 1)
                 self.tried_at = now
             elif cpu > COMPUTING_CPU:
                 self.limit = lower
             elif not self.waiting:
-                # Whoever comes next shall not stand in line.
+                # The next call must not wait.
                 self.limit = max(lower, self.running + 1)
             self.limit = min(self.limit, self.most)
             self.hand_out()
@@ -276,15 +275,15 @@ class Pool(ThreadPoolExecutor):
         for job in refused:
             job.future.set_exception(Overloaded(self))
 
-    def stood_still_since(self) -> float:
-        """Return since when somebody waits and no thread was done with anything."""
+    def stalled_since(self) -> float:
+        """Return the time since which calls wait and no call has ended."""
         return (
             max(self.waiting[0].since, self.progress_at) if self.waiting else float("inf")
         )
 
     def numbers(self) -> dict[str, int]:
-        """Return how many threads there are, how many of them run or are held by a request
-        that waits, how many calls wait, and how many were refused since the start."""
+        """Return the numbers of threads, of running threads, of threads held by requests
+        that wait, of calls in the queue, and of calls refused since the start."""
         with self.lock:
             return {
                 "threads": self.threads,
@@ -295,10 +294,10 @@ class Pool(ThreadPoolExecutor):
             }
 
     def problem(self, now: float) -> str | None:
-        """Return why nothing gets on here, or None if it does.
+        """Return why this pool is stuck, or None if it is not.
 
-        Where most threads are held by requests that wait for something else, more of them
-        are needed, and another process would not help.
+        If most threads are held by requests that wait for something else, the pool is too
+        small. Replacing the process would not help.
         """
         with self.lock:
             full = self.waiting and not self.idle and self.threads >= self.most
@@ -309,8 +308,8 @@ class Pool(ThreadPoolExecutor):
             return f"No thread of {self.name!r} has come free for {STUCK_AFTER} seconds."
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and end the threads. With `wait`, those that have been taken
-        are made first, as ThreadPoolExecutor promises: somebody's work is in them."""
+        """Accept no more calls, and end the threads. With `wait`, the calls in the queue
+        run first, as ThreadPoolExecutor promises."""
         with self.lock:
             self.closed = True
             ended, self.idle = self.idle, []
@@ -323,7 +322,7 @@ class Pool(ThreadPoolExecutor):
         for worker in ended:
             worker.inbox.put(None)
         if wait:
-            # Held threads have nothing to do, and nobody to do it for.
+            # Only running threads: held ones have no call.
             while self.running:
                 time.sleep(TICK)
             for worker in ended:
@@ -331,7 +330,7 @@ class Pool(ThreadPoolExecutor):
 
 
 def call_and_then[T](call: Callable[[], T], after_call: Callable[[], None]) -> T:
-    """Make a call, and another one after it."""
+    """Run a call, and `after_call` after it."""
     try:
         return call()
     finally:
@@ -339,35 +338,35 @@ def call_and_then[T](call: Callable[[], T], after_call: Callable[[], None]) -> T
 
 
 class Overseer:
-    """Looks after the pools and the event loop of this process, in a thread of its own."""
+    """Watches the pools and the event loop of this process, in its own thread."""
 
     def __init__(self, pools: list[Pool]) -> None:
         self.pools = pools
         self.reset()
 
     def reset(self) -> None:
-        """Begin with no thread. In a process that was forked there is none."""
+        """Start without a thread: a forked process has none."""
         self.lock = threading.Lock()
         self.called = threading.Event()
         self.thread: threading.Thread | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        # When the event loop was asked whether it runs; None once it has answered.
+        # When a callback was sent to the event loop; None after it has run.
         self.asked_at: float | None = None
         self.replaces = False
-        # Called once a minute, for the numbers in the log.
+        # Called once a minute, to log the metrics.
         self.each_minute: Callable[[], None] | None = None
-        # When it was first seen that this process is stuck, and when it was told to end.
+        # When this process was first found stuck, and when SIGTERM was sent to it.
         self.stuck_at: float | None = None
         self.replaced_at: float | None = None
 
     def call(self) -> None:
-        """Have it look, now."""
-        with suppress(RuntimeError):  # no more threads to be had: the next call tries again
+        """Make it check now."""
+        with suppress(RuntimeError):  # no thread was started: the next call tries again
             self.start()
         self.called.set()
 
     def start(self) -> None:
-        """Start its thread, if that was not done."""
+        """Start its thread, if it does not run yet."""
         if self.thread:
             return
         with self.lock:
@@ -377,12 +376,12 @@ class Overseer:
                 self.thread = thread
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Notice when the event loop does not run."""
+        """Watch an event loop too."""
         self.loop, self.asked_at = loop, None
         self.call()
 
     def run(self) -> None:
-        """Look at the pools often while somebody waits, at the event loop each second."""
+        """Check often while calls wait, otherwise once a second."""
         self.begin(time.monotonic(), time.process_time())
         while True:
             late = self.pause()
@@ -392,36 +391,36 @@ class Overseer:
                 logger.exception("overseer goes on")
 
     def begin(self, now: float, used: float) -> None:
-        """Note with what the first look() compares what it is given."""
-        # How many CPUs this process uses.
+        """Set the values with which the first look() compares."""
+        # The number of CPUs that this process uses.
         self.cpu = COMPUTING_CPU
         self.looked_at, self.used = now, used
         # When each_minute was last called.
         self.minute_at = now
 
     def pause(self) -> float:
-        """Wait until the next look is due; return how many seconds too late that ends."""
+        """Wait until the next check; return how many seconds too late the wait ended."""
         pause = min((pool.pause() for pool in tuple(self.pools)), default=1)
         if not self.called.wait(pause):
             return 0
-        # Somebody waits. Often a thread comes free before anything is to be done.
+        # A call waits. Often a thread gets free before a check is needed.
         self.called.clear()
         slept_at = time.monotonic()
         time.sleep(TICK)
         return time.monotonic() - slept_at - TICK
 
     def look(self, now: float, used: float, late: float) -> None:
-        """Look at the pools, and at the process.
+        """Check the pools and the process.
 
-        `now` is the time of time.monotonic(), `used` the CPU time of this process. If the
-        pause before was too long, by `late` seconds, others take the CPU.
+        `now` is time.monotonic(), `used` the CPU time of this process. If the pause before
+        ended `late`, by this many seconds, other processes take the CPU.
         """
         passed = now - self.looked_at
-        # Half of it is the past: one look alone may meet all threads at the same point.
+        # A moving average: a single measurement varies too much.
         self.cpu = (self.cpu + (used - self.used) / max(passed, 0.001)) / 2
         self.looked_at, self.used = now, used
         if passed > SUSPENDED_AFTER:
-            # The whole process stood still, this thread as well: it was suspended.
+            # This thread did not run either, so the whole process was suspended.
             self.forgive(now)
         cpu = max(self.cpu, COMPUTING_CPU) if late > TICK else self.cpu
         for pool in tuple(self.pools):
@@ -432,13 +431,13 @@ class Overseer:
             self.each_minute()
 
     def forgive(self, now: float) -> None:
-        """Count the time for which nothing could get on from now."""
+        """Restart all timers of stuck pools and of the event loop."""
         self.asked_at = None
         for pool in tuple(self.pools):
             pool.progress_at = pool.freed_at = now
 
     def look_at_process(self, now: float) -> None:
-        """Ask the event loop whether it runs; have the process replaced if it is stuck."""
+        """Check the event loop; have the process replaced if it is stuck."""
         if self.loop and self.asked_at is None and self.loop.is_running():
             self.asked_at = now
             with suppress(RuntimeError):  # closed just now
@@ -456,12 +455,12 @@ class Overseer:
         elif self.replaces and now - self.stuck_at > REPLACE_AFTER:
             self.replaced_at = now
             logger.error("process is replaced", reason=reason)
-            # The server takes no new requests, finishes those that it can, and ends. Its
-            # supervisor starts another.
+            # The server accepts no new requests, finishes the open ones, and ends. Its
+            # supervisor starts a new process.
             os.kill(os.getpid(), signal.SIGTERM)
 
     def answer(self) -> None:
-        """Note, in the event loop, that it runs."""
+        """Run in the event loop, which shows that it is not blocked."""
         self.asked_at = None
 
     def problem(self) -> str | None:
@@ -473,7 +472,7 @@ class Overseer:
         return next(filter(None, (pool.problem(now) for pool in tuple(self.pools))), None)
 
 
-# All pools of this process that take calls.
+# All pools of this process that accept calls.
 POOLS: list[Pool] = []
 overseer = Overseer(POOLS)
 
@@ -484,15 +483,15 @@ def numbers() -> dict[str, dict[str, int]]:
 
 
 def forget_threads() -> None:
-    """Begin anew in a process that was forked."""
+    """Reset everything in a forked process, which has no threads."""
     overseer.reset()
     for pool in tuple(POOLS):
         pool.reset()
 
 
 def close_pools() -> None:
-    """End the threads when the interpreter does, as it does with its own: their calls are
-    made to the end, and their connections are closed."""
+    """End the threads when the interpreter exits. Their calls are finished, and their
+    connections are closed."""
     for pool in tuple(POOLS):
         pool.shutdown()
 

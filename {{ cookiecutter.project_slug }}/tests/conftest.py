@@ -8,5 +8,5 @@ from {{ cookiecutter.project_slug }}.users.models import User
 
 @pytest.fixture
 def ada(db: None) -> User:
-    """A person with an account; the password is the user name, twice."""
+    """A user. The password is the user name, twice."""
     return User.objects.create_user("ada", "ada@example.com", "adaada")

@@ -1,10 +1,10 @@
-"""The settings of the tests: the site's, made quick and independent of the machine."""
+"""The settings of the tests: those of the site, but faster and the same on all machines."""
 
 import os
 
 {% if cookiecutter.__postgresql %}
-# DATABASE_URL is left alone: set it to test against the database of production.
-os.environ["DATABASE_TIMEOUT"] = "0"  # a debugger may hold a transaction open
+# DATABASE_URL is not changed: set it to run the tests on PostgreSQL.
+os.environ["DATABASE_TIMEOUT"] = "0"  # a debugger may keep a transaction open
 {% endif %}
 os.environ["DJANGO_DEBUG"] = "true"
 os.environ["DJANGO_HTTPS"] = "false"
@@ -23,23 +23,23 @@ from config.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-# What a test uploads is not left among the uploads of the site.
+# Uploads of the tests must not stay in MEDIA_ROOT.
 in_memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
 STORAGES = STORAGES | {"default": in_memory}  # noqa: F405
 {% if cookiecutter.__asgi %}
 
-# A connection that a thread keeps would hold up the end of the test database.
+# Otherwise open connections of threads would block the deletion of the test database.
 DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405
 
-# A test with django_db is a transaction. If it took SQLite's write lock at its start, async
-# code could not, which queries in another thread. What that writes is not rolled back: such
-# a test needs django_db(transaction=True).
+# A test with django_db is a transaction. With IMMEDIATE it would hold SQLite's write lock,
+# and async code, which queries in another thread, could not write. What async code writes
+# is not rolled back: such a test needs django_db(transaction=True).
 DATABASES["default"]["OPTIONS"].pop("transaction_mode", None)  # noqa: F405
 
-# In memory, SQLite refuses a thread that meets another; in a file it waits, as it does in
+# In memory, SQLite fails if two threads use it at the same time. In a file one waits, as in
 # production.
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
-    # Two runs at once have two files.
+    # Each run has its own file, so that two can run at the same time.
     name = BASE_DIR / f"db.sqlite3.test-{os.getpid()}"  # noqa: F405
     DATABASES["default"]["TEST"] = {"NAME": name}  # noqa: F405
 {% endif %}

@@ -38,14 +38,14 @@ def test_passwords_are_not_guessed(client: Client, admin_user: User, page: str) 
         form = {"username": "admin", "password": password}
         return client.post(reverse(page), form, REMOTE_ADDR=address).content.decode()
 
-    # Who gets in does not use attempts up.
+    # A successful log-in does not count as an attempt.
     for _ in range(2 * login.ATTEMPTS):
         attempt("password")
         client.logout()
     for _ in range(login.ATTEMPTS):
         assert "Too many attempts" not in attempt("a guess")
 
-    # Not even the right one, and not from another address of the same network.
+    # Now the right password is refused too, and every address of the same network.
     assert "Try again in 5 minutes" in attempt("password")
     assert "Try again in 5 minutes" in attempt("password", "2001:db8::2")
     assert "_auth_user_id" not in client.session

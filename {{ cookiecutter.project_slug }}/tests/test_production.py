@@ -1,4 +1,4 @@
-"""What a browser gets from the servers of production, each started once on this machine."""
+"""The responses of the production servers. Each server is started once on this machine."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import pytest
 from django.apps import apps
 {% endif %}
 
-# Nothing here asks for the database or for Redis.
+# These tests need no database and no Redis.
 PRODUCTION = {
     "DJANGO_DEBUG": "false",
     "DJANGO_HTTPS": "true",
@@ -30,7 +30,7 @@ PRODUCTION = {
     "REDIS_URL": "redis://127.0.0.1:9/0",
 {% endif %}
 }
-# Static files are gathered in a folder of the test.
+# collectstatic writes to a temporary folder.
 SETTINGS = "from config.settings import *\n\nSTATIC_ROOT = {!r}\n"
 SERVERS = {
 {% if cookiecutter.__wsgi %}
@@ -40,13 +40,13 @@ SERVERS = {
     "uvicorn": ["config.uvicorn_conf"],
 {% endif %}
 }
-# What the proxy says of a browser that came by https.
+# The header of a proxy for a client that uses https.
 HTTPS = {"X-Forwarded-Proto": "https"}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a release that has its static files."""
+    """The environment variables of a release whose static files are collected."""
     folder = tmp_path_factory.mktemp("production")
     (folder / "production.py").write_text(SETTINGS.format(str(folder / "static")))
     environment = os.environ | PRODUCTION | {"DJANGO_SETTINGS_MODULE": "production"}
@@ -81,7 +81,7 @@ def answers(port: int) -> bool:
 
 
 def get(port: int, path: str, headers: dict[str, str]) -> tuple[int, HTTPMessage, str]:
-    """Return status, headers and text of an answer to the proxy."""
+    """Return status, headers and text of a response to the proxy."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", path, headers={"Host": "example.com"} | headers)
     response = connection.getresponse()
@@ -107,7 +107,7 @@ def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
     assert "report-uri" not in headers["Content-Security-Policy"]
 
 
-def test_static_file_has_a_name_of_its_content_and_is_kept(port: int) -> None:
+def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
     _, _, page = get(port, "/accounts/login/", HTTPS)
     style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
     assert style
@@ -119,13 +119,13 @@ def test_static_file_has_a_name_of_its_content_and_is_kept(port: int) -> None:
 {% if cookiecutter.__channels %}
 
 
-# Anybody may open it from the page that it belongs to. Name another where it is gone.
+# A socket that anybody may open. If you delete the welcome page, set another one.
 SOCKET = "/ws/status/"
 
 
 @pytest.mark.skipif(
     not apps.is_installed("{{ cookiecutter.project_slug }}.welcome"),
-    reason=f"{SOCKET} went with the welcome page: name another for anybody",
+    reason=f"{SOCKET} was deleted with the welcome page: set another one",
 )
 @pytest.mark.parametrize("port", ["uvicorn"], indirect=True)
 def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:

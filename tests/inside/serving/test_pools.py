@@ -132,18 +132,18 @@ def test_something_that_got_on_is_no_standstill(state: Any) -> None:
     state.set(running=4, limit=4, waiting=9)
     state.progress_at = 1002.0
 
-    assert state.stood_still_since() == 1002.0
+    assert state.stalled_since() == 1002.0
     state.adjust(BETWEEN, 1002.0 + STALLED_AFTER)
     assert state.limit == 4
 
 
 def test_standstill_begins_with_the_first_who_waits(state: Any) -> None:
     state.set(running=4, limit=4)
-    assert state.stood_still_since() == float("inf")
+    assert state.stalled_since() == float("inf")
 
     state.set(running=4, limit=4, waiting=2)
     state.waiting[0].since, state.waiting[1].since = 1003.0, 1004.0
-    assert state.stood_still_since() == 1003.0
+    assert state.stalled_since() == 1003.0
 
 
 def test_those_who_waited_for_longer_than_the_bound_are_refused(state: Any) -> None:

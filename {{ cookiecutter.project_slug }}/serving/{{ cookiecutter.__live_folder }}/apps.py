@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class LiveConfig(AppConfig):
-    """What carries news to open pages, over WebSockets or streams of events."""
+    """Delivers new rows of the database to open pages, over WebSockets or event streams."""
 
     name = "serving.live"
     label = "serving_live"

@@ -1,8 +1,8 @@
 # The template updates this file: see serving/README.md.
-"""Many connections ask the database together.
+"""Combine the queries of many connections.
 
-After a restart all browsers come back at once. If each asked for itself, all would wait for
-a thread, one after the other. Together they need a query or two.
+After a restart, all browsers reconnect at the same time. Single queries would wait for a
+thread one after the other. A batch needs one or two queries for all of them.
 """
 
 import asyncio
@@ -18,19 +18,19 @@ from serving.request_thread import run_alone
 {% endif %}
 from serving.threads import Overloaded
 
-# Questions in one batch. More would keep the first ones waiting for the last.
+# Questions in one batch. In a larger batch, the first would wait long for their answers.
 MAX_BATCH = 100
 
 
 class Batch[Question, Answer]:
-    """An async function of one question, made of a synchronous one of many.
+    """An async function of one question, made from a sync function of many questions.
 
-    The first question is asked at once. Those that come meanwhile wait, and are then asked
-    together. If that fails, it fails for all of them.
+    The first question is asked at once. Those that come meanwhile are then asked in one
+    batch. If a batch fails, it fails for all its questions.
     """
 
     def __init__(self, ask: Callable[[list[Question]], list[Answer]]) -> None:
-        """`ask` returns an answer for each question, in their order."""
+        """`ask` returns an answer for each question, in the same order."""
         self.ask = ask
         self.waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
         self.work: asyncio.Task[None] | None = None
@@ -40,21 +40,21 @@ class Batch[Question, Answer]:
         """Return the answer to a question. Raises what `ask` raises."""
         loop = asyncio.get_running_loop()
         if self.loop is not loop:
-            # Tests have several, and one that was closed finishes nothing.
+            # Tests use several loops. A task in a closed loop never finishes.
             self.loop, self.waiting, self.work = loop, [], None
         answer: asyncio.Future[Answer] = loop.create_future()
         self.waiting.append((question, answer))
         if not self.work:
-            # In nobody's context: others wait for it as well.
+            # An empty context, because the task works for many callers.
             self.work = loop.create_task(self.ask_all(), context=Context())
         return await answer
 
     async def ask_all(self) -> None:
-        """Ask until nothing waits."""
+        """Ask batches until no question waits."""
         try:
             while self.waiting:
                 batch, self.waiting = self.waiting[:MAX_BATCH], self.waiting[MAX_BATCH:]
-                # Leave out those whose client has gone.
+                # Skip questions whose client has disconnected.
                 batch = [one for one in batch if not one[1].done()]
                 if batch:
                     await self.ask_some(batch)
@@ -76,7 +76,7 @@ class Batch[Question, Answer]:
 
 
 async def in_thread[T, R](call: Callable[[T], R], argument: T) -> R:
-    """Call a function in a thread that belongs to no connection in particular."""
+    """Call a function in a thread that does not belong to a connection."""
 {% if cookiecutter.__channels %}
     return await database_sync_to_async(call)(argument)
 {% else %}

@@ -1,9 +1,9 @@
 # The template updates this file: see serving/README.md.
-"""Hints: the processes of a site tell each other that there is something new.
+"""Hints: the processes of a site notify each other that something is new.
 
-A hint goes to the hubs of this process, and through Redis to those of the others. It never
-says what is new. Nothing is lost with a hint: each hub also looks into the database every
-few seconds. Without REDIS_URL hints stay in their process.
+A hint goes to the hubs of this process, and through Redis to those of other processes. It
+does not contain what is new. A hint may be lost, because each hub also polls the database
+every few seconds. Without REDIS_URL, hints stay in their process.
 """
 
 import asyncio
@@ -26,29 +26,29 @@ from redis.retry import Retry
 logger = structlog.get_logger(__name__)
 
 CHANNEL = f"{settings.REDIS_PREFIX}.live"
-# Seconds for Redis to accept a connection, and then to take a hint.
+# Seconds to connect to Redis, and seconds to publish a hint.
 PUBLISH_TIMEOUT = 0.5
-# Seconds for which this process does not ask a Redis that failed.
+# Seconds until this process retries after an error of Redis.
 BACKOFF = 5
 retry_at = 0.0
 
 
 class Hint(NamedTuple):
-    """What may be new: "news" in a topic, up to the id `newest`, or the end of a "session",
-    whose topic is the user's id. A site may have kinds of its own."""
+    """Kind "news": a topic may have new rows, up to the id `newest`. Kind "session": one of
+    the sessions of the user whose id is `topic` may have ended. A site can add kinds."""
 
     kind: str
     topic: str
     newest: int = 0
 
 
-# Those of this process that take hints. They may be called in any thread.
+# The receivers of hints in this process. They must be safe to call from any thread.
 handlers: list[Callable[[Hint], None]] = []
 
 
 @cache
 def publisher() -> Redis:
-    """Return the client with which this process publishes."""
+    """Return the Redis client that publishes hints."""
     return Redis.from_url(
         settings.REDIS_URL,
         socket_connect_timeout=PUBLISH_TIMEOUT,
@@ -58,7 +58,7 @@ def publisher() -> Redis:
 
 
 def publish(hint: Hint) -> None:
-    """Give a hint to all processes, from any thread. Without Redis only to this one."""
+    """Send a hint to all processes, from any thread. Without Redis only to this one."""
     global retry_at
     for handle in handlers:
         handle(hint)
@@ -72,25 +72,25 @@ def publish(hint: Hint) -> None:
 
 
 async def apublish(hint: Hint) -> None:
-    """Do what publish() does, for async code."""
+    """Do the same as publish(), for async code."""
     await asyncio.to_thread(publish, hint)
 
 
 def publish_on_commit(hint: Hint) -> None:
-    """Publish a hint once the transaction that this is part of is committed."""
-    # robust: if it fails, what is committed is committed all the same.
+    """Publish a hint when the current transaction commits."""
+    # robust: an error here must not look like a failed commit.
     transaction.on_commit(partial(publish, hint), robust=True)
 
 
 async def subscribe() -> AsyncGenerator[Hint | None]:
-    """Yield None once this process is subscribed, then each hint of another process.
+    """Yield None when this process is subscribed, then each hint from Redis.
 
     Raises RedisError or OSError when the connection ends.
     """
     client = aioredis.Redis.from_url(
         settings.REDIS_URL,
         socket_connect_timeout=2,
-        # Silence is no error here.
+        # There may be no hint for hours.
         socket_timeout=None,
         retry=AsyncRetry(NoBackoff(), 0),
     )
@@ -104,7 +104,7 @@ async def subscribe() -> AsyncGenerator[Hint | None]:
 
 
 def parse(data: bytes) -> Hint | None:
-    """Return the hint that others have published, None for anything else."""
+    """Return the hint in a message, or None if it is not valid."""
     try:
         match json.loads(data):
             case [str(kind), str(topic), int(newest)]:

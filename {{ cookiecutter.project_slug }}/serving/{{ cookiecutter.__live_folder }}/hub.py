@@ -1,9 +1,9 @@
 # The template updates this file: see serving/README.md.
-"""The hub of a process: it knows what is new, and passes it on to the connections here.
+"""The hub of a process: it reads new frames and sends them to the connections here.
 
-The database is the truth. A hint only makes the hub look there, so a hint that is lost is a
-delay, and a forged one is a query. Every few seconds the hub looks without a hint as well.
-What is new is read and encoded once, however many connections get it.
+The database is the truth. A hint only makes the hub query it, so a lost hint causes a
+delay, and a forged one a query. Every few seconds the hub also polls without a hint. New
+frames are read and encoded once for all connections.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from .subscribers import MAX_WAITING, SESSION_ENDED, STOPPING, Frame, Place, Sub
 
 logger = structlog.get_logger(__name__)
 
-# Seconds between two attempts to subscribe to Redis, which grow from and to.
+# Seconds between two attempts to subscribe to Redis.
 MIN_BACKOFF = 1.0
 MAX_BACKOFF = 30.0
 
@@ -37,20 +37,20 @@ class Topic[S: Subscriber]:
 
     def __init__(self) -> None:
         self.subscribers: set[S] = set()
-        # The newest id that was passed on here; None until the first subscriber knows it.
+        # The newest id that was sent here; None until the first subscriber has found it.
         self.last: int | None = None
 
 
 class Hub[S: Subscriber]:
     """The connections of one event loop, by their topics. An app has its own subclass."""
 
-    # Seconds between two looks for what no hint told of: while hints come from other
-    # processes, and while none do.
+    # Seconds between two polls of the database: while hints of other processes arrive, and
+    # while they do not.
     POLL_INTERVAL = 15.0
     POLL_INTERVAL_WITHOUT_HINTS = 2.0
-    # Seconds between two checks of a session of which nobody told that it ended.
+    # Seconds between two checks of a session without a hint.
     CHECK_INTERVAL = 60.0
-    # Seconds between two looks at what is due.
+    # Seconds between two runs of the periodic work.
     WORK_INTERVAL = 1.0
 
     def __init__(self) -> None:
@@ -59,49 +59,49 @@ class Hub[S: Subscriber]:
         self.subscribers: set[S] = set()
         self.tasks: list[asyncio.Task[None]] = []
         self.stopping = False
-        # Topics to look at, each with the newest id that the database is known to have.
+        # Topics to query, each with the newest id that the database is known to have.
         self.stale: dict[str, int] = {}
         # Users whose sessions are to be checked.
         self.ended: set[str] = set()
-        # Whether hints of other processes come, and when the database was looked at.
+        # Whether hints of other processes arrive, and when the database was last polled.
         self.receiving = False
         self.polled_at = 0.0
-        # Set where the work should not wait for its next WORK_INTERVAL.
+        # Set if the work must not wait for the next WORK_INTERVAL.
         self.news, self.soon = asyncio.Event(), asyncio.Event()
         self.read_batch = Batch(self.read_all)
 
     @classmethod
     def here(cls) -> Self:
-        """Return the hub of the running event loop: a server has one, tests have more."""
+        """Return the hub of the running event loop. Tests have more than one loop."""
         hub = hubs.get(cls)
         if not isinstance(hub, cls) or hub.loop is not asyncio.get_running_loop():
             hubs[cls] = hub = cls()
         return hub
 
-    # What an app says of its topics. These are called in threads.
+    # An app implements these two methods. They are called in threads.
 
     def newest(self, topics: list[str]) -> dict[str, int]:
-        """Return the newest id of each of these topics, of those that have one."""
+        """Return the newest id of each of these topics that has one."""
         raise NotImplementedError
 
     def read(self, topic: str, after: int, limit: int) -> list[Frame]:
-        """Return the first `limit` frames of a topic after an id, in their order."""
+        """Return the first `limit` frames of a topic after an id, in ascending order."""
         raise NotImplementedError
 
     def read_all(self, places: list[tuple[str, int]]) -> list[list[Frame] | Exception]:
-        """Return the next frames after each of these ids, or why there are none."""
+        """Return the next frames after each of these ids, or an exception."""
         found: dict[tuple[str, int], list[Frame] | Exception] = {}
         for place in set(places):
             try:
                 found[place] = self.read(*place, MAX_WAITING)
             except Exception as error:
-                # The others that are read with it do not suffer for it.
+                # It must not affect the other topics of the batch.
                 found[place] = error
         return [found[place] for place in places]
 
     async def read_together(self, place: tuple[str, int]) -> list[Frame]:
-        """Return the next frames after an id. Many connections that are behind have missed
-        the same, which is read once. Raises what read() raises."""
+        """Return the next frames after an id. Connections that have missed the same frames
+        share one query. Raises what read() raises."""
         found = await self.read_batch(place)
         if isinstance(found, Exception):
             raise found
@@ -110,7 +110,7 @@ class Hub[S: Subscriber]:
     # Connections come and go
 
     def add(self, subscriber: S) -> None:
-        """Take a connection. The first one has the hub at work."""
+        """Add a connection. The first one starts the background work."""
         if not self.subscribers:
             self.polled_at = self.loop.time()
             work = [
@@ -119,14 +119,14 @@ class Hub[S: Subscriber]:
             ]
             if settings.REDIS_URL:
                 work.append(self.receive())
-            # In no request's context: they go on after it.
+            # In an empty context, because they continue after this request.
             self.tasks = [self.loop.create_task(one, context=Context()) for one in work]
         self.subscribers.add(subscriber)
         if self.stopping:
             subscriber.close(STOPPING)
 
     def remove(self, subscriber: S) -> None:
-        """Let go of a connection. The last one ends the work."""
+        """Remove a connection. The last one ends the background work."""
         for name in list(subscriber.places):
             self.unsubscribe(subscriber, name)
         self.subscribers.discard(subscriber)
@@ -138,14 +138,14 @@ class Hub[S: Subscriber]:
     async def subscribe(
         self, subscriber: S, name: str, begin: Awaitable[tuple[int, int]]
     ) -> int:
-        """Subscribe a connection to a topic; return the id after which it begins.
+        """Subscribe a connection to a topic; return the id after which it starts.
 
-        `begin` finds that id and the newest one of the topic. What comes while it looks is
-        not missed.
+        `begin` finds that id and the newest one of the topic. Frames that come meanwhile
+        are not missed.
         """
         topic = self.topics.setdefault(name, Topic[S]())
         place = Place(name)
-        # One that is subscribed already keeps its old place until it has the new one.
+        # If it is subscribed already, it keeps its old place until it has the new one.
         again = name in subscriber.places
         if not again:
             subscriber.places[name] = place
@@ -167,7 +167,7 @@ class Hub[S: Subscriber]:
         return start
 
     def unsubscribe(self, subscriber: S, name: str) -> None:
-        """Let a connection hear no more of a topic."""
+        """Unsubscribe a connection from a topic."""
         del subscriber.places[name]
         topic = self.topics[name]
         topic.subscribers.discard(subscriber)
@@ -175,7 +175,7 @@ class Hub[S: Subscriber]:
             del self.topics[name]
 
     def stop(self) -> None:
-        """Close all connections, and those that are still to come."""
+        """Close all connections, and new ones at once."""
         self.stopping = True
         for subscriber in self.subscribers:
             subscriber.close(STOPPING)
@@ -183,13 +183,13 @@ class Hub[S: Subscriber]:
     # What is new
 
     def look(self, name: str, newest: int = 0) -> None:
-        """Look soon what is new in a topic. The database is known to have `newest`."""
+        """Query a topic soon. The database is known to have `newest`."""
         if name in self.topics:
             self.stale[name] = max(newest, self.stale.get(name, 0))
             self.news.set()
 
     def broadcast(self, name: str, previous: int, frame_id: int, frame: str) -> None:
-        """Pass on what this process has stored itself, after the frame before it."""
+        """Send a frame that this process has stored, if the one before it was sent."""
         topic = self.topics.get(name)
         if topic and topic.last is not None and previous <= topic.last:
             self.pass_on(name, topic, frame_id, frame)
@@ -204,7 +204,7 @@ class Hub[S: Subscriber]:
                 subscriber.offer(name, frame_id, frame)
 
     async def deliver(self) -> None:
-        """Pass on what is new in the topics that hints, and now and again a query, name."""
+        """Send the new frames of the topics that hints or polling have found."""
         now = self.loop.time()
         interval = (
             self.POLL_INTERVAL if self.receiving else self.POLL_INTERVAL_WITHOUT_HINTS
@@ -219,16 +219,16 @@ class Hub[S: Subscriber]:
         await asyncio.gather(*(self.catch_up(*one) for one in stale.items()))
 
     async def catch_up(self, name: str, newest: int) -> None:
-        """Read what is new in a topic and pass it on."""
+        """Read and send the new frames of a topic."""
         while topic := self.topics.get(name):
             if topic.last is None:
-                # subscribe() comes back to it.
+                # subscribe() wakes this work again.
                 self.stale[name] = newest
                 return
             try:
                 frames = await self.read_together((name, topic.last))
             except (Exception, Overloaded) as error:
-                # Again with the next look. Other topics do not wait for this one.
+                # Retry at the next run. Other topics must not wait for this one.
                 logger.error("news not read", topic=name, error=repr(error))
                 self.stale[name] = newest
                 return
@@ -242,7 +242,7 @@ class Hub[S: Subscriber]:
     # Hints
 
     def handle(self, hint: Hint) -> None:
-        """Do what a hint asks for. Others may have sent it: nothing in it is believed."""
+        """Handle a hint. It may be forged, so nothing in it is trusted."""
         match hint.kind:
             case "news":
                 topic = self.topics.get(hint.topic)
@@ -256,7 +256,7 @@ class Hub[S: Subscriber]:
                 logger.warning("hint not understood", kind=hint.kind[:100])
 
     async def receive(self) -> None:
-        """Take the hints of other processes, and try again when Redis was away."""
+        """Receive the hints of other processes, and reconnect if Redis fails."""
         backoff = MIN_BACKOFF
         while True:
             try:
@@ -271,12 +271,12 @@ class Hub[S: Subscriber]:
                 logger.warning("no hints from Redis", error=repr(error))
             finally:
                 self.set_receiving(False)
-            # Longer each time and never all at once.
+            # Exponential backoff with jitter.
             await asyncio.sleep(backoff * random.uniform(0.5, 1.5))  # noqa: S311
             backoff = min(backoff * 2, MAX_BACKOFF)
 
     def set_receiving(self, receiving: bool) -> None:
-        """Note whether hints come. What was published before that is looked for now."""
+        """Set whether hints arrive. Poll now, because earlier hints may have been lost."""
         self.receiving = receiving
         self.polled_at = float("-inf")
         if receiving:
@@ -290,7 +290,7 @@ class Hub[S: Subscriber]:
     async def repeat(
         self, work: Callable[[], Awaitable[None]], soon: asyncio.Event
     ) -> None:
-        """Do some work every WORK_INTERVAL, and `soon`, even if it failed the last time."""
+        """Do some work every WORK_INTERVAL and when `soon` is set, even after errors."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.WORK_INTERVAL):
@@ -327,9 +327,9 @@ hubs: dict[type, Hub[Any]] = {}
 
 
 def handle(hint: Hint) -> None:
-    """Give a hint to the hubs of this process, from any thread."""
+    """Pass a hint to the hubs of this process, from any thread."""
     for hub in list(hubs.values()):
-        # A loop that is closed has no connections.
+        # The loop may be closed.
         with suppress(RuntimeError):
             hub.loop.call_soon_threadsafe(hub.handle, hint)
 

@@ -1,5 +1,5 @@
 # The template updates this file: see serving/README.md.
-"""Whose session a connection has, and when that session ends.
+"""The user of a connection's session, and when that session ends.
 
 https://docs.djangoproject.com/en/6.1/topics/auth/default/#session-invalidation-on-password-change
 """
@@ -22,14 +22,14 @@ from .hints import Hint, publish_on_commit
 
 
 def users_of(session_keys: Sequence[str | None]) -> list[Any]:
-    """Return who is logged in with each of these sessions, with two queries.
+    """Return the user of each of these sessions, with two queries.
 
-    It is None where the session has ended, where the password was changed elsewhere, and
-    where the user is not active any more.
+    It is None if the session has ended, if the password was changed in another session, or
+    if the user is not active.
 
-    Unlike get_user() of Django and of Channels this changes nothing. If an old SECRET_KEY
-    has signed a session, the one gives it a new key and the other deletes it. The browser
-    of an open connection would not hear of that.
+    Unlike get_user() of Django and of Channels, this changes nothing. If a session was
+    signed with an old SECRET_KEY, Django gives it a new key and Channels deletes it. The
+    browser of an open connection would not learn of that.
     """
     sessions = read(session_keys)
     ids = {data[SESSION_KEY] for data in sessions.values() if SESSION_KEY in data}
@@ -43,14 +43,14 @@ def users_of(session_keys: Sequence[str | None]) -> list[Any]:
     return found
 
 
-# For async code: many connections ask it together.
+# For async code. Connections that ask at the same time share the two queries.
 find_user: Batch[str | None, Any] = Batch(users_of)
 
 
 def read(session_keys: Sequence[str | None]) -> dict[str | None, dict[str, Any]]:
-    """Return what is in each of these sessions that there is."""
+    """Return the data of each of these sessions that exists."""
     store: Any = import_module(settings.SESSION_ENGINE).SessionStore
-    # PostgreSQL raises at a zero byte, and a batch would fail for everybody in it.
+    # PostgreSQL refuses NUL, and the whole batch would fail.
     keys = {key for key in session_keys if key and "\0" not in key}
     if store.load is not DatabaseStore.load:
         return {key: dict(store(key).items()) for key in keys}
@@ -61,22 +61,22 @@ def read(session_keys: Sequence[str | None]) -> dict[str | None, dict[str, Any]]
 
 
 def is_current(user: Any, data: dict[str, Any]) -> bool:
-    """Return whether a session is one since the last change of the password."""
+    """Return whether the password has not changed since the session began."""
     hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
     found = data.get(HASH_SESSION_KEY, "")
     return any(constant_time_compare(found, one) for one in hashes)
 
 
-# When a session may have ended
+# Signals that a session may have ended
 
 
 def check_sessions(sender: Any, instance: Any, **kwargs: Any) -> None:
-    """Have all processes check the sessions of a user's connections, after the commit."""
+    """Make all processes check the sessions of a user's connections, after the commit."""
     publish_on_commit(Hint("session", str(instance.pk)))
 
 
 def logged_out(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> None:
-    """End one session now. Django deletes it after this signal, and somebody could check it
+    """Delete the session now. Django deletes it after this signal, and it could be checked
     before that."""
     if user:
         request.session.delete()
@@ -84,7 +84,7 @@ def logged_out(sender: Any, request: HttpRequest, user: Any, **kwargs: Any) -> N
 
 
 def saved(sender: Any, instance: Any, created: bool, update_fields: Any, **kw: Any) -> None:
-    """The password may be another, or the user not active any more."""
+    """Check the sessions if the password or `is_active` may have changed."""
     # Logging in saves `last_login` alone.
     if not created and (
         update_fields is None or {"password", "is_active"} & {*update_fields}
@@ -93,7 +93,7 @@ def saved(sender: Any, instance: Any, created: bool, update_fields: Any, **kw: A
 
 
 def connect_signals() -> None:
-    """Notice when Django ends a session."""
+    """Connect these receivers to Django's signals."""
     user_logged_out.connect(logged_out)
     post_save.connect(saved, sender=get_user_model())
     post_delete.connect(check_sessions, sender=get_user_model())

@@ -1,5 +1,5 @@
 # The template updates this file: see serving/README.md.
-"""One open connection: what it is subscribed to, and what waits for its browser."""
+"""An open connection: its subscriptions, and the frames that wait for its browser."""
 
 import asyncio
 from collections import deque
@@ -11,47 +11,47 @@ from serving.threads import Overloaded
 
 logger = structlog.get_logger(__name__)
 
-# Frames that wait in memory for a browser that reads slowly, and those that are read from
-# the database at once. What comes after them waits in the database.
+# Frames of one connection in memory, and frames of one query. If a browser reads slowly,
+# more frames wait in the database.
 MAX_WAITING = 50
-# Seconds until a database that failed is asked again.
+# Seconds until a failed query is retried.
 BACKOFF = 1
 
-# Why the site closes a connection. A WebSocket has these as its close codes, as 4000 and up
-# are for applications.
+# Why the site closes a connection. They are also close codes of WebSockets, where 4000 to
+# 4999 are for applications.
 SESSION_ENDED = 4401
 STOPPING = 4503
 
-# A frame, with its id: its place in the order of its topic.
+# A frame with its id. The frames of a topic are ordered by id.
 type Frame = tuple[int, str]
 # Returns the first MAX_WAITING frames of a topic after an id.
 type Read = Callable[[tuple[str, int]], Awaitable[list[Frame]]]
 
 
 class Place:
-    """A subscriber's place in a topic."""
+    """A subscription: the position of a subscriber in a topic."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        # Whether it is known where to begin, and the newest frame that is on its way.
+        # Whether the start is known, and the id of the last frame that was queued.
         self.begun = False
         self.last = 0
-        # Whether frames after `last` have to be read from the database first, and whether
-        # another one came since that was begun.
+        # Whether frames after `last` must be read from the database first, and whether a
+        # new frame came during such a query.
         self.behind = self.again = False
 
     def begin(self, start: int, newest: int) -> None:
-        """Begin after the id `start`. Whoever has missed nothing needs no query."""
+        """Start after the id `start`. A query is needed only if frames were missed."""
         self.begun = True
         self.last = start
         self.behind = self.again or start < newest
 
 
 class Subscriber:
-    """An open connection, as the hub of its process knows it.
+    """An open connection, as the hub of its process sees it.
 
-    The hub never waits for a browser: offer() only takes note. A few frames wait in memory.
-    If the browser reads more slowly than frames come, the rest waits in the database.
+    The hub never waits for a browser: offer() puts a frame into a short queue. If the queue
+    is full because the browser reads slowly, later frames are read from the database.
     """
 
     def __init__(self, read: Read, user_id: int, session_key: str | None) -> None:
@@ -61,10 +61,10 @@ class Subscriber:
         self.places: dict[str, Place] = {}
         self.waiting: deque[tuple[Place, str]] = deque()
         self.wake = asyncio.Event()
-        # Why it is to be closed, 0 if it is not.
+        # The reason to close it, or 0.
         self.closing = 0
-        # When its session was checked, by the clock of the event loop. It may have ended
-        # since it was looked up for this connection.
+        # When its session was last checked, by the clock of the event loop. Not at the
+        # start: it may have ended since it was looked up for this connection.
         self.checked_at = float("-inf")
 
     def offer(self, topic: str, frame_id: int, frame: str) -> None:
@@ -81,12 +81,12 @@ class Subscriber:
             self.wake.set()
 
     def close(self, reason: int) -> None:
-        """Let no more frames through."""
+        """Stop sending frames, and close the connection."""
         self.closing = reason
         self.wake.set()
 
     async def next_frame(self, until: float | None = None) -> str | None:
-        """Return the next frame; None when this is closed, or at the time `until`."""
+        """Return the next frame; None if this is closed, or at the time `until`."""
         while not self.closing:
             self.wake.clear()
             while self.waiting:
@@ -96,7 +96,7 @@ class Subscriber:
             behind = [place for place in self.places.values() if place.behind]
             if behind:
                 await self.catch_up(behind[0])
-                # Also while the database is away.
+                # A query that fails must not delay the caller's heartbeat.
                 if until and asyncio.get_running_loop().time() >= until:
                     break
             elif last := self.last_of_all():
@@ -110,17 +110,17 @@ class Subscriber:
         return None
 
     def last_of_all(self) -> str | None:
-        """Return what a browser is sent when it has everything else."""
+        """Return a frame of low priority, which is sent when no other frame waits."""
         return None
 
     async def catch_up(self, place: Place) -> None:
-        """Read the next frames that the browser has not got."""
+        """Read the next frames that the browser has missed."""
         place.again = False
         try:
             found = await self.read((place.topic, place.last))
         except (Exception, Overloaded) as error:
             logger.error("frames not read", topic=place.topic, error=repr(error))
-            # Behind the other topics, which may be read.
+            # Move it behind the other topics, whose queries may work.
             if self.places.get(place.topic) is place:
                 self.places[place.topic] = self.places.pop(place.topic)
             await asyncio.sleep(BACKOFF)
@@ -128,5 +128,5 @@ class Subscriber:
         for frame_id, frame in found:
             place.last = frame_id
             self.waiting.append((place, frame))
-        # Whatever was committed after that was read is still going to be offered.
+        # Frames that were committed after the query will be offered.
         place.behind = len(found) >= MAX_WAITING or place.again

@@ -1,7 +1,7 @@
-"""Logging in, but not by guessing: an address has so many attempts, whatever the account.
+"""Log-in with a limit of attempts for each address, against guessing of passwords.
 
-By address and not by account, or anybody could lock somebody else out. The cache counts, so
-without a shared one each process does for itself.
+Not for each account: otherwise anybody could lock another user out. The cache counts, so
+without a shared cache each process counts separately.
 """
 
 import ipaddress
@@ -23,7 +23,7 @@ WINDOW = 5 * 60
 def attempts_of(address: str) -> str:
     """Return the key under which the attempts from an IP address are counted.
 
-    A customer has a whole /64 of IPv6 addresses.
+    For IPv6 it is the /64 network, because a customer has all its addresses.
     """
     if ":" in address:
         address = str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
@@ -33,7 +33,7 @@ def attempts_of(address: str) -> str:
 def count(key: str, change: int) -> int:
     """Count attempts and return how many there are now; 0 if the cache is away.
 
-    Who knows the password shall get in all the same.
+    Without the cache, log-in must still work.
     """
     try:
         cache.add(key, 0, timeout=WINDOW)
@@ -44,11 +44,11 @@ def count(key: str, change: int) -> int:
 
 
 class LimitedForm(AuthenticationForm):
-    """Looks at the password only if there were not too many attempts."""
+    """Checks the password only if there were not too many attempts."""
 
     def clean(self) -> dict[str, Any]:
         key = attempts_of(self.request.META["REMOTE_ADDR"]) if self.request else "log-in:"
-        # Counted before the password is looked at, or many at once would all get through.
+        # Counted before the check of the password: otherwise many at once would pass.
         if count(key, 1) > ATTEMPTS:
             raise ValidationError(
                 f"Too many attempts to log in. Try again in {WINDOW // 60} minutes.",

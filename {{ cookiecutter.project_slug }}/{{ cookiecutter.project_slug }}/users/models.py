@@ -4,6 +4,6 @@ from django.contrib.auth.models import AbstractUser
 class User(AbstractUser):
     """A person who can log in.
 
-    Empty on purpose: with a model of its own from the first migration on, a project can
-    add fields later, which the built-in one does not allow.
+    Empty on purpose: you can add fields later. Django's built-in user model does not allow
+    that, and a project cannot easily change to its own model after the first migration.
     """

@@ -28,7 +28,7 @@ from config.routing import websockets
 def test_page_names_the_interface_that_served_it(client: Client) -> None:
     page = client.get(reverse("home")).content.decode()
 
-    # The test client speaks to Django as a WSGI server does.
+    # The test client uses WSGI.
     assert '<dd id="interface">WSGI</dd>' in page
 {% if cookiecutter.__asgi %}
 
@@ -43,7 +43,7 @@ def test_page_says_asgi_under_asgi() -> None:
 
 
 @pytest.mark.django_db
-def test_each_page_has_a_nonce_of_its_own(client: Client) -> None:
+def test_each_response_has_its_own_nonce(client: Client) -> None:
     nonces = []
     for _ in range(2):
         response = client.get(reverse("home"))

@@ -1,4 +1,4 @@
-"""The page of a new site, which says what serves it.
+"""The welcome page, which shows how it was served.
 
 README.md says how to delete this folder.
 """
@@ -38,7 +38,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def served_by(request: HttpRequest) -> tuple[str, str]:
-    """Return the interface and the server through which `request` came in."""
+    """Return the interface and the server that received `request`."""
 {% if cookiecutter.__asgi %}
     if isinstance(request, ASGIRequest):
         return "ASGI", asgi_server()
@@ -48,7 +48,7 @@ def served_by(request: HttpRequest) -> tuple[str, str]:
 
 
 def asgi_server() -> str:
-    """Return name and version of the ASGI server in this process. A scope does not tell."""
+    """Return name and version of the ASGI server, which is not in the scope."""
     for name in ("uvicorn", "granian", "hypercorn", "daphne"):
         if name in sys.modules:
             return f"{name}/{version(name)}"
@@ -57,10 +57,10 @@ def asgi_server() -> str:
 {% if cookiecutter.__both %}
 
 
-# Django has no transactions for async views: with ATOMIC_REQUESTS each has to say so.
+# Django has no transactions in async views. With ATOMIC_REQUESTS they need this decorator.
 @transaction.non_atomic_requests
 async def async_status(request: HttpRequest) -> JsonResponse:
-    """Say what /async/ is served by: the proxy sends that prefix to the ASGI server."""
+    """Show what serves /async/: the proxy sends that prefix to the ASGI server."""
     interface, server = served_by(request)
     return JsonResponse({"interface": interface, "server": server})
 {% endif %}

@@ -19,9 +19,9 @@ class MessageAdmin(admin.ModelAdmin):
     search_fields = ["text"]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Messages come in by posting.py, which keeps their order and tells of them."""
+        """Only posting.py adds messages: it keeps their order and publishes them."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """Browsers have it already."""
+        """Browsers that have received a message would not see the change."""
         return False

@@ -3,7 +3,7 @@ from django.core import checks
 
 
 class ChatConfig(AppConfig):
-    """Rooms in which people who are logged in talk to each other."""
+    """Chat rooms for users who are logged in."""
 
     name = "{{ cookiecutter.project_slug }}.chat"
 

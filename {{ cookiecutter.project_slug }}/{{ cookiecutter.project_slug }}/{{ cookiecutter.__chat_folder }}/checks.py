@@ -5,7 +5,7 @@ from django.core.checks import CheckMessage, Error
 
 
 def check_channel_layer(**kwargs: Any) -> list[CheckMessage]:
-    """Refuse production with processes that do not hear each other."""
+    """Refuse production with several processes and an in-memory channel layer."""
     from config.uvicorn_conf import in_memory_problem
 
     problem = None if settings.DEBUG else in_memory_problem()

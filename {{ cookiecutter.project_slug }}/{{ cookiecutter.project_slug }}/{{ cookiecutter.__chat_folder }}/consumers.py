@@ -30,36 +30,36 @@ logger = structlog.get_logger(__name__)
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
-    """One browser in the chat. serving/sockets.py has looked at its origin.
+    """The socket of one browser. serving/sockets.py has checked its origin.
 
-    It has no channel of its own: the hub of this process hears for all of its sockets.
+    It uses no channel layer: the hub of this process delivers to all its sockets.
     """
 
     # get_channel_layer(None) is None, and then Channels makes no channel for the socket.
     channel_layer_alias = None
 
     hub: Hub
-    # None for a handshake that was refused, and when all is over.
+    # None if the handshake was refused, and after the socket was closed.
     socket: Socket | None = None
     writer: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one socket. Whatever ends it, nothing of it is left.
+        """Serve one socket, and always clean up after it.
 
-        Channels calls disconnect() only if it gets as far as to hear of the end: not if the
-        browser goes away while something is sent to it.
+        disconnect() is not enough: Channels does not call it if the browser goes away
+        while a frame is being sent to it.
         """
         try:
             with suppress(OSError):
                 await super().__call__(scope, receive, send)
         finally:
-            await self.let_go()
+            await self.clean_up()
 
     async def connect(self) -> None:
         self.user = self.scope["user"]
         self.room = self.scope["url_route"]["kwargs"]["room"]
         if not is_room_name(self.room) or not limits.may_enter(self.user, self.room):
-            # Before accept() this refuses the handshake with 403.
+            # Before accept(), this refuses the handshake with 403.
             await self.close()
             return
         await self.accept()
@@ -86,8 +86,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         if self.writer:
             logger.info("chat left", room=self.room, user_id=self.user.pk, code=code)
 
-    async def let_go(self) -> None:
-        """Have the hub forget this socket."""
+    async def clean_up(self) -> None:
+        """Remove this socket from the hub."""
         if self.writer:
             self.writer.cancel()
         if self.socket:
@@ -95,25 +95,25 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.hub.depart(socket)
 
     async def write(self, socket: Socket) -> None:
-        """Send what the hub offers, until the browser is gone or the session has ended."""
+        """Send the hub's frames, until the browser is gone or the session has ended."""
         code = 1011
         try:
             while (frame := await socket.next_frame()) is not None:
                 await self.send(text_data=frame)
             code = socket.closing
         except OSError:
-            # The browser is gone; the end of the socket follows.
+            # The browser is gone. Channels closes the socket.
             return
         except Exception:
             logger.exception("chat not written", room=self.room)
-        # It may be gone, or closed already.
+        # The socket may be closed already.
         with suppress(OSError, RuntimeError):
             await self.close(code)
 
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None
     ) -> None:
-        """Do what a frame asks for, or answer why not."""
+        """Handle a frame, or reply with an error."""
         if not self.socket or self.socket.closing:
             return
         frame = Frame("unfit")
@@ -130,7 +130,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.reply("error", text="That did not work.", key=frame.key, again=True)
 
     def count_frame(self) -> None:
-        """Raise FrameError if this socket asks for too much this second."""
+        """Raise FrameError if this socket has sent too many frames this second."""
         now = time.monotonic()
         if len(self.frames) == self.frames.maxlen and now - self.frames[0] < 1:
             raise FrameError(
@@ -140,16 +140,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.frames.append(now)
 
     async def do(self, socket: Socket, frame: Frame) -> None:
-        """Do what a frame asks for. Raises FrameError if that breaks a limit."""
+        """Handle a frame. Raises FrameError if that breaks a limit."""
         match frame.type:
             case "message":
                 if frame.room not in socket.places:
-                    raise FrameError("Enter a room before you speak in it.")
+                    raise FrameError("Enter a room before you send messages to it.")
                 message, previous = await database_sync_to_async(posting.store)(
                     frame.room, self.user, frame.text, frame.key, limited=True
                 )
                 if previous is not None:
-                    # Here it needs neither a hint nor a query.
+                    # The sockets of this process need neither a hint nor a query.
                     shown = encode_message(message, frame.room)
                     self.hub.broadcast(frame.room, previous, message.pk, shown)
                 await self.reply("stored", key=frame.key, id=message.pk)
@@ -161,20 +161,19 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 known = frame.room in socket.places
                 if not known and len(socket.places) >= limits.ROOMS_PER_SOCKET:
                     raise FrameError(
-                        f"One socket hears {limits.ROOMS_PER_SOCKET} rooms at most.",
+                        f"One socket can be in {limits.ROOMS_PER_SOCKET} rooms at most.",
                         "rooms per socket",
                     )
                 await self.hub.enter(socket, frame.room, frame.after)
             case "leave":
                 if frame.room == self.room:
-                    raise FrameError("Close the socket to leave the room of its path.")
+                    raise FrameError("To leave the room of its own path, close the socket.")
                 if frame.room in socket.places:
                     await self.hub.leave(socket, frame.room)
             case "ping":
                 await self.reply("pong")
 
     async def reply(self, type_: str, **fields: Any) -> None:
-        """Send this browser a frame, if it is still there."""
-        # If not, what it asked for is done all the same.
+        """Send this browser a frame, if it is still connected."""
         with suppress(OSError):
             await self.send(text_data=encode(type_, **fields))

@@ -1,19 +1,19 @@
-"""The language that browsers and this site speak over a WebSocket: JSON objects.
+"""The protocol of the chat: JSON objects over a WebSocket.
 
-From the browser, with `room` left out for the one of the socket's own path:
+From the browser. Without `room`, it is the room of the socket's path:
 
-    {"type": "message", "key": "…", "text": "…"}    say something; `key` is its own for it
-    {"type": "enter", "room": "…", "after": 12}     hear a room, from this message on
-    {"type": "leave", "room": "…"}
-    {"type": "ping"}                                is somebody there?
+    {"type": "message", "key": "…", "text": "…"}    publish; each message has its own `key`
+    {"type": "enter", "room": "…", "after": 12}     subscribe, starting after this message
+    {"type": "leave", "room": "…"}                  unsubscribe
+    {"type": "ping"}                                answered with pong
 
 To the browser:
 
     {"type": "message", "room": …, "id": …, "key": …, "author": …, "text": …, "sent_at": …}
-    {"type": "stored", "key": …, "id": …}           it will not be lost any more
-    {"type": "people", "room": …, "names": […], "count": …}    who is here now
-    {"type": "error", "text": …}                    with `limit`, the name of one that was
-                                                    broken, `key`, and `again` to repeat it
+    {"type": "stored", "key": …, "id": …}           acknowledges a message: it is stored
+    {"type": "people", "room": …, "names": […], "count": …}    who is in the room now
+    {"type": "error", "text": …}                    with the `limit` that was exceeded, the
+                                                    `key`, and `again` if a retry may work
     {"type": "pong"}
 """
 
@@ -24,17 +24,17 @@ from dataclasses import dataclass
 from . import limits
 from .models import Message, Room
 
-# The largest number that databases have for an id.
-LAST_ID = 2**63 - 1
+# The largest id that databases allow.
+MAX_ID = 2**63 - 1
 
-# A code with which a socket is closed, beside those in serving/live/subscribers.py.
+# A close code of WebSockets. serving/live/subscribers.py has the others.
 TOO_MANY_SOCKETS = 4429
 
 
 class FrameError(Exception):
-    """What is wrong with a frame, for the person who sent it; `limit` names one it broke.
+    """What is wrong with a frame, as a text for its sender.
 
-    `key` is that of the message, if it had one.
+    `limit` is the name of the limit that it exceeded, `key` that of its message, if any.
     """
 
     def __init__(self, text: str, limit: str = "", key: str = "") -> None:
@@ -45,7 +45,7 @@ class FrameError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """What a browser said: what kind it is, and what that kind needs."""
+    """A frame from a browser: its type, and the fields of that type."""
 
     type: str
     room: str = ""
@@ -55,10 +55,10 @@ class Frame:
 
 
 def parse(data: str | None, room: str) -> Frame:
-    """Return what is in a text frame; `room` is where it belongs if it names none.
+    """Return the content of a text frame; `room` is its room if it names none.
 
-    Raises FrameError for anything that this site does not understand: a browser is only one
-    of the things that can be at the other end.
+    Raises FrameError for anything that is not valid. The client may be anything, not only
+    a browser with our page.
     """
     if data is None:
         raise FrameError("This chat takes text frames only.")
@@ -89,7 +89,7 @@ def parse(data: str | None, room: str) -> Frame:
 
 
 def is_room_name(name: str) -> bool:
-    """Return whether a room can have this name; group names of Channels can then, too."""
+    """Return whether a room can have this name. It is valid as a group name, too."""
     return bool(re.fullmatch(r"[A-Za-z0-9_-]+", name)) and len(name) <= Room.NAME_MAX_LENGTH
 
 
@@ -102,7 +102,7 @@ def clean_key(frame: dict[str, object]) -> str:
 
 
 def clean_text(text: object) -> str:
-    """Return the text of a message as it is stored."""
+    """Return the text of a message as it will be stored."""
     if not isinstance(text, str):
         raise FrameError('A message has a "text", which is a string.')
     text = text.strip()
@@ -112,17 +112,17 @@ def clean_text(text: object) -> str:
         raise FrameError(
             f"A message has {limits.MESSAGE_LENGTH} characters at most.", "message length"
         )
-    # JSON can spell both; PostgreSQL cannot store the one, nor UTF-8 the other.
+    # PostgreSQL cannot store NUL. UTF-8 cannot encode lone surrogates.
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise FrameError("That message has a character that cannot be stored.")
     return text
 
 
 def parse_after(value: object) -> int | None:
-    """Return a message's id, given as a number or its digits; None for anything else."""
+    """Return a message's id from a number or a string of digits; None for anything else."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,19}", value):
         value = int(value)
-    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LAST_ID
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID
     return int(value) if known else None  # type: ignore[call-overload]
 
 
@@ -132,7 +132,7 @@ def encode(type_: str, **fields: object) -> str:
 
 
 def encode_message(message: Message, room: str) -> str:
-    """Return the frame of a message, the same for everybody who gets it."""
+    """Return the frame of a message. It is the same for every recipient."""
     return encode(
         "message",
         room=room,

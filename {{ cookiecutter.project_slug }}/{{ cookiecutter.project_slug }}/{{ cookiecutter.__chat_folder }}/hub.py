@@ -1,6 +1,6 @@
-"""The rooms of one process: who hears them, and who is in them.
+"""The rooms of one process: their subscribers, and who is in them.
 
-What carries messages is in serving/live/. Here is what a room has, and the list of people.
+serving/live/ delivers the messages. This module adds history and presence.
 """
 
 from collections.abc import Iterable
@@ -21,26 +21,26 @@ from .sockets import Socket
 
 logger = structlog.get_logger(__name__)
 
-# A socket in a room, and the last message of it that its browser has, if it has one.
+# A socket in a room, and the id of the last message that its browser has, if any.
 type Entry = tuple[presence.Seat, int | None]
-# The message after which a socket begins to hear a room, and the room's newest.
+# The id after which a subscription starts, and the newest id of the room.
 type Beginning = tuple[int, int]
 
 
 class Hub(hub.Hub[Socket]):
-    """The sockets of this process. The topics are the names of rooms."""
+    """The sockets of this process. Topics are the names of rooms."""
 
     POLL_INTERVAL = POLL_INTERVAL_WITHOUT_HINTS = 3.0
-    # Seconds after which the presence of the sockets here is renewed.
+    # Seconds.
     RENEW_INTERVAL = presence.PRESENCE_TTL / 3
 
     def __init__(self) -> None:
         super().__init__()
-        # Browsers come and go together: when a server restarts, or a network.
+        # After a restart of the server, all browsers reconnect at the same time.
         self.entries, self.departures = Batch(enter), Batch(depart)
         self.renewed_at = self.loop.time()
-        # The newest list of people in each room, and the rooms whose list may have changed:
-        # True if it changed here, of which other processes have to hear.
+        # The newest list of people in each room, and the rooms whose list may have changed.
+        # True: it changed in this process, which must tell the others.
         self.people: dict[str, str] = {}
         self.changed: dict[str, bool] = {}
 
@@ -53,7 +53,7 @@ class Hub(hub.Hub[Socket]):
     # Sockets come and go
 
     async def enter(self, socket: Socket, room: str, after: int | None) -> None:
-        """Let a socket hear a room, from the message after `after` or its HISTORY on.
+        """Subscribe a socket to a room, from the message after `after` or the HISTORY on.
 
         Raises FrameError if its user has too many sockets.
         """
@@ -62,13 +62,13 @@ class Hub(hub.Hub[Socket]):
         self.changed[room] = True
         socket.people_sent.pop(room, None)
         if people := self.people.get(room):
-            # Until the next list, in which this one is too.
+            # The new socket is in the next list, which follows soon.
             socket.offer_people(room, people)
         else:
             self.soon.set()
 
     async def begin(self, socket: Socket, room: str, after: int | None) -> Beginning:
-        """Write that a socket is in a room; return where it begins to hear it."""
+        """Store that a socket is in a room; return where its subscription starts."""
         beginning = await self.entries(((room, socket.user_id, socket.name), after))
         if beginning is None:
             raise FrameError(
@@ -78,31 +78,31 @@ class Hub(hub.Hub[Socket]):
         return beginning
 
     async def leave(self, socket: Socket, room: str) -> None:
-        """Let a socket hear a room no more."""
+        """Unsubscribe a socket from a room."""
         self.unsubscribe(socket, room)
         await database_sync_to_async(presence.leave)([socket.name], room)
         await self.note_departure([room])
 
     async def depart(self, socket: Socket) -> None:
-        """Let go of a socket that was closed."""
+        """Remove a socket that was closed."""
         rooms = list(socket.places)
         self.remove(socket)
         try:
             await self.departures(socket.name)
         except (Error, Overloaded):
-            # Its row will not be renewed.
+            # Its row expires, because nobody renews it.
             logger.exception("chat presence not deleted")
         await self.note_departure(rooms)
 
     # Who is here
 
     async def note_departure(self, rooms: Iterable[str]) -> None:
-        """Have everybody see that somebody left these rooms."""
+        """Have the lists of people updated, because somebody left these rooms."""
         for room in rooms:
             if room in self.topics:
                 self.changed[room] = True
             else:
-                # Nobody is left here, and perhaps no work is done any more.
+                # This process has no socket in the room, so nobody calls do_due() for it.
                 self.people.pop(room, None)
                 await apublish(Hint("people", room))
 
@@ -114,7 +114,7 @@ class Hub(hub.Hub[Socket]):
             super().handle(hint)
 
     async def do_due(self) -> None:
-        """Send lists of people, if they changed, and renew the presence of the sockets."""
+        """Send the lists of people that changed, and renew the presence of the sockets."""
         for room in list(self.changed):
             here = self.changed.pop(room)
             try:
@@ -134,11 +134,11 @@ class Hub(hub.Hub[Socket]):
                 for room in one.places
             ]
             await database_sync_to_async(presence.renew)(seats)
-            # Nobody tells of those whose process died.
+            # A process that died has sent no hint.
             self.changed = dict.fromkeys(self.topics, False) | self.changed
 
     async def show_people(self, room: str) -> None:
-        """Offer the list of who is in a room."""
+        """Send the list of people to all sockets in a room."""
         names, count = await database_sync_to_async(presence.people)(room)
         if topic := self.topics.get(room):
             self.people[room] = encode("people", room=room, names=names, count=count)
@@ -147,8 +147,8 @@ class Hub(hub.Hub[Socket]):
 
 
 def enter(entries: list[Entry]) -> list[Beginning | None]:
-    """Write that sockets are in rooms; return where each begins to hear, None if its user
-    has too many."""
+    """Store that sockets are in rooms; return where each subscription starts, or None if
+    the user has too many sockets."""
     admitted = presence.enter([seat for seat, _ in entries])
     newest = posting.newest({room for (room, _, _), _ in entries})
     history = {
@@ -164,6 +164,6 @@ def enter(entries: list[Entry]) -> list[Beginning | None]:
 
 
 def depart(names: list[str]) -> list[None]:
-    """Write that sockets are gone."""
+    """Store that sockets are gone."""
     presence.leave(names)
     return [None] * len(names)

@@ -3,13 +3,13 @@ from django.db import models
 
 
 class Room(models.Model):
-    """A place in which something was said."""
+    """A room that has messages."""
 
     NAME_MAX_LENGTH = 50
 
     name = models.SlugField(max_length=NAME_MAX_LENGTH, unique=True)
-    # Of the newest message, 0 for none. Whoever adds a message holds this row until it is
-    # committed (posting.py), so that the ids of a room are seen in their order.
+    # The id of the newest message, or 0. A transaction that adds a message locks this row
+    # (posting.py), so that the ids of a room are committed in ascending order.
     last_id = models.BigIntegerField(default=0)
 
     class Meta:
@@ -20,7 +20,7 @@ class Room(models.Model):
 
 
 class Message(models.Model):
-    """What somebody said in a room. Its id is its place in the room's order."""
+    """A message in a room. The messages of a room are ordered by id."""
 
     MAX_LENGTH = 2000
 
@@ -28,7 +28,7 @@ class Message(models.Model):
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False
     )
-    # The sender's own name of it: sent again, it is stored once.
+    # Chosen by the sender. A message that is sent again has the same key: stored once.
     key = models.CharField(max_length=64)
     text = models.TextField(max_length=MAX_LENGTH)
     sent_at = models.DateTimeField(auto_now_add=True)
@@ -50,9 +50,9 @@ class Message(models.Model):
 class Presence(models.Model):
     """One socket in one room. Its process renews `seen_at`; see presence.py."""
 
-    # The name: to enter a room writes nothing that stays.
+    # The name and no foreign key: entering a room does not create a Room.
     room = models.SlugField(max_length=Room.NAME_MAX_LENGTH, db_index=False)
-    # Rows are renewed all at once: a user who was deleted meanwhile must not be an error.
+    # All rows are renewed in one statement. It must not fail if a user was just deleted.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_constraint=False
     )

@@ -16,15 +16,15 @@ from .models import Message, Room
 
 
 def publish(room: str, author: User, text: str) -> Message:
-    """Say something in a room, from synchronous code: a view, a command, a thread.
+    """Publish a message to a room, from synchronous code: a view, a command, a thread.
 
-    Everybody hears of it once the transaction around it is committed, and nobody if it is
-    rolled back. Until then others wait who speak in this room, so keep that transaction
-    short, and in one that speaks in several rooms do so in the order of their names, or two
-    of them wait for each other. Raises ValueError if the text or the room will not do.
+    It is delivered when the transaction around it commits, and never if that is rolled
+    back. Other messages to this room wait until then, so keep that transaction short. If it
+    publishes to several rooms, do that in the order of their names, to avoid deadlocks.
+    Raises ValueError if the text or the name of the room is not valid.
     """
     if not is_room_name(room):
-        raise ValueError(f"{room!r} is no name of a room.")
+        raise ValueError(f"{room!r} is not a valid name of a room.")
     try:
         text = clean_text(text)
     except FrameError as error:
@@ -38,18 +38,18 @@ def publish(room: str, author: User, text: str) -> Message:
 def store(
     room_name: str, author: User, text: str, key: str, *, limited: bool = False
 ) -> tuple[Message, int | None]:
-    """Store a message; return it and the id of the one before it in its room, which is 0 if
-    there is none, and None if this message was there already.
+    """Store a message; return it, and the id of the message before it in the room. That id
+    is 0 for the first message, and None if this message was stored already.
 
-    Raises FrameError if it is `limited` and its author has said too much this second, and
-    DatabaseError if somebody else holds the room for long.
+    Raises FrameError if it is `limited` and its author has sent too much this second, and
+    DatabaseError if the room is locked for too long.
     """
     try:
         with transaction.atomic():
             if limited:
                 prepare_limits(author)
-            # Held until the commit. PostgreSQL would otherwise show message 8 before 7 if
-            # that takes longer, and whoever has 8 never asks for 7.
+            # Locked until the commit. Otherwise message 8 can be committed before 7, and a
+            # client that has 8 never asks for 7.
             rooms = Room.objects.select_for_update(no_key=True)
             room, _ = rooms.get_or_create(name=room_name)
             if known := sent_before(author, key):
@@ -60,7 +60,7 @@ def store(
             previous, room.last_id = room.last_id, message.pk
             room.save(update_fields=["last_id"])
     except IntegrityError:
-        # The same key in two rooms at once.
+        # The same key was stored in another room at the same time.
         if known := sent_before(author, key):
             return known, None
         raise
@@ -78,8 +78,8 @@ def sent_before(author: User, key: str) -> Message | None:
 
 
 def prepare_limits(author: User) -> None:
-    """Count what `author` says in one process after the other, and wait for none for long:
-    all sockets of a process share the thread that would wait."""
+    """Lock the author, so that processes count one after the other. Wait for a short time
+    only, because all sockets of this process share the thread that waits."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '1s'")
@@ -87,7 +87,7 @@ def prepare_limits(author: User) -> None:
 
 
 def check_rate(author: User) -> None:
-    """Raise FrameError if `author` has said too much this second."""
+    """Raise FrameError if `author` has sent too much this second."""
     newest = Message.objects.filter(author=author).order_by("-pk")
     times = list(newest.values_list("sent_at", flat=True)[: limits.MESSAGES_PER_SECOND])
     full = len(times) == limits.MESSAGES_PER_SECOND
@@ -99,7 +99,7 @@ def check_rate(author: User) -> None:
 
 
 def missed(room: str, after: int, limit: int) -> list[tuple[int, str]]:
-    """Return ids and frames of the first `limit` messages after one, in their order."""
+    """Return ids and frames of the first `limit` messages after the id `after`."""
     messages: Iterable[Message] = (
         Message.objects.filter(room__name=room, pk__gt=after)
         .select_related("author")
@@ -109,12 +109,12 @@ def missed(room: str, after: int, limit: int) -> list[tuple[int, str]]:
 
 
 def newest(rooms: Iterable[str]) -> dict[str, int]:
-    """Return the id of the newest message of each of these rooms, those that have one."""
+    """Return the newest id of each of these rooms that has messages."""
     return dict(Room.objects.filter(name__in=rooms).values_list("name", "last_id"))
 
 
 def start_of_history(room: str) -> int:
-    """Return the id after which the room's newest HISTORY messages come."""
+    """Return the id after which the newest HISTORY messages of a room start."""
     newest = Message.objects.filter(room__name=room).order_by("-pk")
     ids = list(newest.values_list("pk", flat=True)[: limits.HISTORY + 1])
     return ids[-1] if len(ids) > limits.HISTORY else 0

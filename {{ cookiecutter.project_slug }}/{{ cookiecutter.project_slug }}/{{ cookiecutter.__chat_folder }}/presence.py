@@ -1,6 +1,6 @@
-"""Who is in which room now: a row for each socket, which its process renews.
+"""Who is in which room: a row for each socket, which its process renews.
 
-A process that dies leaves its rows behind. They count for PRESENCE_TTL seconds only.
+The rows of a process that died expire after PRESENCE_TTL seconds.
 """
 
 from collections import defaultdict
@@ -16,30 +16,30 @@ from {{ cookiecutter.project_slug }}.users.models import User
 from . import limits
 from .models import Presence
 
-# Seconds for which a row counts. Its process renews it three times in them (hub.py).
+# Seconds until a row expires. Its process renews it three times in this time (hub.py).
 PRESENCE_TTL = 45
-# Names in a list of people; how many there are is sent beside it.
+# Names in a list of people. The total is sent beside it.
 MAX_NAMES = 100
 
-# A socket in a room: the name of the room, the id of its user, its own name.
+# A socket in a room: the names of the room, the id of the user, the name of the socket.
 type Seat = tuple[str, int, str]
 
 
-def here() -> QuerySet[Presence]:
-    """Return the rows that count."""
+def current() -> QuerySet[Presence]:
+    """Return the rows that have not expired."""
     oldest = timezone.now() - timedelta(seconds=PRESENCE_TTL)
     return Presence.objects.filter(seen_at__gt=oldest)
 
 
 def renew(seats: Iterable[Seat]) -> None:
-    """Write that these sockets are in these rooms, and remove what counts no more."""
+    """Store that these sockets are in these rooms now, and delete expired rows."""
     write(seats)
     long_ago = timezone.now() - timedelta(seconds=2 * PRESENCE_TTL)
     Presence.objects.filter(seen_at__lt=long_ago).delete()
 
 
 def write(seats: Iterable[Seat]) -> None:
-    """Write that these sockets are in these rooms now."""
+    """Store that these sockets are in these rooms now."""
     now = timezone.now()
     Presence.objects.bulk_create(
         [
@@ -53,18 +53,18 @@ def write(seats: Iterable[Seat]) -> None:
 
 
 def enter(seats: list[Seat]) -> list[bool]:
-    """Write that sockets are in rooms, but for new ones whose user has too many; return for
-    each whether it is.
+    """Store that sockets are in rooms; return for each whether it was admitted. New sockets
+    are not, if their user has too many already.
 
-    Those of one user enter one after the other, whichever process they come to.
+    The users are locked, so that all processes together keep the limit.
     """
     user_ids = {user_id for _, user_id, _ in seats}
     with transaction.atomic():
         users = User.objects.select_for_update(no_key=True).filter(pk__in=user_ids)
-        # In this order, or two processes wait for each other.
+        # Ordered, to avoid deadlocks.
         list(users.order_by("pk").values("pk"))
         sockets = defaultdict(set)
-        rows = here().filter(user__in=user_ids)
+        rows = current().filter(user__in=user_ids)
         for user_id, socket in rows.values_list("user", "socket"):
             sockets[user_id].add(socket)
         admitted = []
@@ -77,19 +77,19 @@ def enter(seats: list[Seat]) -> list[bool]:
 
 
 def leave(sockets: Iterable[str], room: str | None = None) -> None:
-    """Write that sockets have left a room, or all of them."""
+    """Store that sockets have left a room, or all rooms."""
     rows = Presence.objects.filter(socket__in=sockets)
     (rows.filter(room=room) if room else rows).delete()
 
 
 def people(room: str) -> tuple[list[str], int]:
     """Return the first MAX_NAMES people in a room, by name, and how many there are."""
-    names = here().filter(room=room).order_by("user__username")
+    names = current().filter(room=room).order_by("user__username")
     distinct = names.values_list("user__username", flat=True).distinct()
     return list(distinct[:MAX_NAMES]), distinct.count()
 
 
 def counts(rooms: Iterable[str]) -> dict[str, int]:
-    """Return how many people are in each of these rooms, those in which somebody is."""
-    found = here().filter(room__in=rooms).order_by().values_list("room")
+    """Return the number of people in each of these rooms that is not empty."""
+    found = current().filter(room__in=rooms).order_by().values_list("room")
     return dict(found.annotate(Count("user", distinct=True)))

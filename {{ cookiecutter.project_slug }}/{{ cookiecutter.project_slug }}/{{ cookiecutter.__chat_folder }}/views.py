@@ -7,8 +7,7 @@ from .forms import RoomForm
 from .frames import is_room_name
 from .models import Message, Room
 
-# Rooms in the list.
-ROOMS = 50
+MAX_ROOMS = 50
 
 
 @login_required
@@ -17,7 +16,8 @@ def rooms(request: HttpRequest) -> HttpResponse:
     form = RoomForm(request.GET if "room" in request.GET else None)
     if form.is_valid():
         return redirect("chat:room", form.cleaned_data["room"])
-    names = list(Room.objects.order_by("-last_id").values_list("name", flat=True)[:ROOMS])
+    newest_first = Room.objects.order_by("-last_id").values_list("name", flat=True)
+    names = list(newest_first[:MAX_ROOMS])
     people = presence.counts(names)
     newest = [(name, people.get(name, 0)) for name in names]
     return render(request, "chat/rooms.html", {"form": form, "rooms": newest})
@@ -25,9 +25,9 @@ def rooms(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def room(request: HttpRequest, room: str) -> HttpResponse:
-    """Show a room and what was said last in it; the rest comes over its WebSocket."""
+    """Show a room and its newest messages; new ones come over its WebSocket."""
     if not is_room_name(room) or not limits.may_enter(request.user, room):
-        raise Http404("There is no such room, or not for you.")
+        raise Http404("This room does not exist, or you may not enter it.")
     messages = Message.objects.filter(room__name=room).select_related("author")
     history = list(reversed(messages.order_by("-pk")[: limits.HISTORY]))
     return render(

@@ -6,7 +6,7 @@ from .models import Notification
 
 @admin.register(Notification)
 class NotificationAdmin(admin.ModelAdmin):
-    """For looking at them and deleting them; they are sent with sending.notify()."""
+    """Read-only: notifications are sent with sending.notify(). They can be deleted here."""
 
     list_display = ["created_at", "user", "text", "url"]
     list_select_related = ["user"]

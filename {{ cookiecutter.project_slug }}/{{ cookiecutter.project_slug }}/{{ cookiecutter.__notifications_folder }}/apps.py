@@ -2,6 +2,6 @@ from django.apps import AppConfig
 
 
 class NotificationsConfig(AppConfig):
-    """What the site tells its people, and the streams that carry it to their open pages."""
+    """Notifications to users, and the streams that deliver them to open pages."""
 
     name = "{{ cookiecutter.project_slug }}.notifications"

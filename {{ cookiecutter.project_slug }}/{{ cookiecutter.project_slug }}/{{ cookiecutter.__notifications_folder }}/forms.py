@@ -4,7 +4,7 @@ from .models import Notification
 
 
 class NotificationForm(forms.ModelForm):
-    """A notification to oneself."""
+    """A notification to yourself, to try it."""
 
     class Meta:
         model = Notification

@@ -1,4 +1,4 @@
-"""The open streams of one process. What wakes them is in serving/live/."""
+"""The open streams of one process. serving/live/ wakes them."""
 
 from itertools import batched
 
@@ -13,25 +13,25 @@ from .models import Notification
 
 
 class Hub(hub.Hub[Subscriber]):
-    """The streams of this process. The topics are the ids of users."""
+    """The streams of this process. Topics are the ids of users."""
 
-    # It is a promise of docs and README that a stream ends so soon after its session.
+    # Seconds. The README promises that a stream ends this soon after its session.
     CHECK_INTERVAL = 15.0
 
     def __init__(self) -> None:
         super().__init__()
         stop_on_signals()
-        # Browsers come together, when a server restarts.
+        # After a restart of the server, all browsers reconnect at the same time.
         self.find_newest = Batch(self.newest_of)
 
     def count(self, user_id: int) -> int:
-        """Return how many streams a user has here."""
+        """Return how many streams a user has in this process."""
         topic = self.topics.get(str(user_id))
         return len(topic.subscribers) if topic else 0
 
     def newest(self, topics: list[str]) -> dict[str, int]:
         found: dict[str, int] = {}
-        # A statement can have so many parameters and no more.
+        # Databases limit the number of parameters of a statement.
         for some in batched(topics, 500, strict=False):
             newest = Notification.objects.filter(user__in=map(int, some)).order_by()
             for user_id, last in newest.values_list("user").annotate(Max("pk")):
@@ -39,7 +39,7 @@ class Hub(hub.Hub[Subscriber]):
         return found
 
     def newest_of(self, users: list[int]) -> list[int]:
-        """Return the id of each user's newest notification, 0 where there is none."""
+        """Return the id of each user's newest notification, or 0."""
         found = self.newest([str(user) for user in users])
         return [found.get(str(user), 0) for user in users]
 
@@ -48,7 +48,7 @@ class Hub(hub.Hub[Subscriber]):
         return [(one.pk, one.as_event()) for one in later[:limit]]
 
     async def begin_after(self, user_id: int, after: int | None) -> tuple[int, int]:
-        """Return the id after which a stream begins, and the user's newest."""
+        """Return the id after which a stream starts, and the user's newest id."""
         newest = await self.find_newest(user_id)
-        # An id from before the database was restored may be one that is still to come.
+        # After a restore of the database, `after` can be an id that does not exist yet.
         return newest if after is None else min(after, newest), newest

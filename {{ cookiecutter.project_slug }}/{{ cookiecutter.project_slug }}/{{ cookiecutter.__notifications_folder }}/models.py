@@ -4,22 +4,22 @@ from django.conf import settings
 from django.core.validators import ProhibitNullCharactersValidator, RegexValidator
 from django.db import models
 
-# Not javascript:, which would run in the page of whoever follows it.
+# A javascript: URL would run as a script of this site.
 validate_url = RegexValidator(
     r"\A(/|https?://)[^\x00-\x20\x7f]*\Z",
-    "Name a path of this site, or an http(s) address.",
+    "Enter a path of this site, or an http(s) address.",
 )
 
 
 class Notification(models.Model):
-    """What somebody was told. Its id is its place in the order of that person's.
+    """A notification to a user. The notifications of a user are ordered by id.
 
-    sending.notify() makes them; what is saved in another way may be missed by a stream.
+    Create them with sending.notify(): a stream may miss those that are saved without it.
     """
 
     MAX_LENGTH = 500
 
-    # The index below finds a person's as well.
+    # The index below serves queries by user as well.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False
     )
@@ -37,7 +37,7 @@ class Notification(models.Model):
         return f"{self.user}: {self.text[:50]}"
 
     def as_event(self) -> str:
-        """Return the server-sent event that tells of it. JSON has no line breaks."""
+        """Return this as a server-sent event. JSON has no line breaks."""
         data = {
             "id": self.pk,
             "text": self.text,

@@ -1,4 +1,4 @@
-"""A stream of server-sent events: the notifications of one user, as they come.
+"""A stream of server-sent events: the notifications of one user.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -16,22 +16,21 @@ from .hub import Hub
 
 logger = structlog.get_logger(__name__)
 
-# Seconds. It keeps proxies from closing an idle stream, and finds clients that are gone
-# without a word. notifications.js waits for 40.
-HEARTBEAT = 15.0
-# A comment for proxies, an event for scripts, who see no comments.
-BEAT = ": still here\nevent: heartbeat\ndata: {}\n\n"
+# Seconds. Proxies close idle streams, and a failed write detects a client that is gone.
+# HEARTBEAT_TIMEOUT in notifications.js is 40.
+HEARTBEAT_INTERVAL = 15.0
+# An event, because scripts do not see comments.
+HEARTBEAT = ": still here\nevent: heartbeat\ndata: {}\n\n"
 
 
 async def stream(
     session_key: str | None, user_id: int, after: int | None
 ) -> AsyncIterator[str]:
-    """Yield the events of a user: those after the id `after`, or else from now on.
+    """Yield the events of a user: those after the id `after`, or new ones only.
 
-    It ends when the session does, when this process stops, and when the database fails as
-    it begins. A browser then opens another, with the id of the last event that it had.
+    It ends when the session ends, when this process stops, or when the database fails at
+    the start. The browser then reconnects, with the id of the last event that it had.
     """
-    # What it calls from here on needs no thread of its own.
     release_thread()
     hub = Hub.here()
     subscriber = Subscriber(hub.read_together, user_id, session_key)
@@ -39,16 +38,16 @@ async def stream(
     try:
         beginning = hub.begin_after(user_id, after)
         start = await hub.subscribe(subscriber, str(user_id), beginning)
-        # Browsers do not all come back at once. The id is that of no event: a browser that
-        # has had none says it when it comes back.
+        # Jitter, so that browsers do not all reconnect at once. The id is for a browser
+        # that reconnects before it got an event.
         retry = random.randrange(1000, 3000)  # noqa: S311
         yield f"retry: {retry}\nid: {start}\n\n"
         while not subscriber.closing:
-            beat = hub.loop.time() + HEARTBEAT
+            beat = hub.loop.time() + HEARTBEAT_INTERVAL
             while (frame := await subscriber.next_frame(until=beat)) is not None:
                 yield frame
             if not subscriber.closing:
-                yield BEAT
+                yield HEARTBEAT
     except Error as error:
         logger.error("stream ended", error=repr(error))
     finally:

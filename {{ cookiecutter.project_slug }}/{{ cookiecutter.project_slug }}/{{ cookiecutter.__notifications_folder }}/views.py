@@ -18,15 +18,15 @@ from .models import Notification
 from .sending import notify
 from .streams import stream
 
-# Notifications that the page shows when it is opened.
+# Notifications on the page when it is opened.
 HISTORY = 50
-# Streams that a user can have open in one process: a page, a few more tabs and devices.
+# Open streams of one user in one process: each tab and device has one.
 MAX_STREAMS = 10
 
 
 @login_required
 def notifications(request: HttpRequest) -> HttpResponse:
-    """Show what a user was told last, and let them tell themselves something to try it."""
+    """Show the newest notifications, and let users send one to themselves, to try it."""
     form = NotificationForm(request.POST or None)
     if request.user.is_authenticated and form.is_valid():
         notify(request.user, form.cleaned_data["text"])
@@ -37,19 +37,19 @@ def notifications(request: HttpRequest) -> HttpResponse:
     return render(request, "notifications/list.html", context)
 
 
-# Django has no transactions for async views: with ATOMIC_REQUESTS each has to say so.
+# Django has no transactions in async views. With ATOMIC_REQUESTS they need this decorator.
 @transaction.non_atomic_requests
 @require_GET
 async def events(request: HttpRequest) -> HttpResponseBase:
-    """Stream the notifications of whoever is logged in.
+    """Stream the notifications of the user who is logged in.
 
-    It begins after the id in the header Last-Event-ID, which browsers send when they come
-    back, else after that in `after`, else now. A page names its `user`: another one may
-    have logged in meanwhile.
+    It starts after the id in the header Last-Event-ID, which browsers send when they
+    reconnect, or in `after`; without both it starts now. The page sends the id of its
+    `user`, because another user may have logged in since.
     """
     if not isinstance(request, ASGIRequest):
-        return refusal(501, "Streams are served over ASGI; here one would hold a thread.")
-    # Not request.auser(), for which browsers that come together would wait in line.
+        return refusal(501, "Streams need ASGI; under WSGI each would hold a thread.")
+    # request.auser() would make a query for each browser that reconnects, one by one.
     key = request.session.session_key
     user = await find_user(key)
     if user is None or request.GET.get("user", str(user.pk)) != str(user.pk):
@@ -63,7 +63,7 @@ async def events(request: HttpRequest) -> HttpResponseBase:
         content_type="text/event-stream",
         headers={
             "Cache-Control": "no-store",
-            # nginx passes events on as they come, GZipMiddleware does not collect them.
+            # These tell nginx and GZipMiddleware not to buffer events.
             "X-Accel-Buffering": "no",
             "Content-Encoding": "identity",
         },
@@ -71,10 +71,10 @@ async def events(request: HttpRequest) -> HttpResponseBase:
 
 
 def is_id(value: str) -> bool:
-    """Return whether `value`, which may come from anybody, is an id that a row can have."""
+    """Return whether `value`, which may be anything, is an id that a row can have."""
     return value.isascii() and value.isdigit() and len(value) <= 18
 
 
 def refusal(status: int, sentence: str) -> HttpResponse:
-    """Return an answer that a browser takes as final: it does not try again by itself."""
+    """Return an error. After an error, a browser does not reconnect by itself."""
     return HttpResponse(sentence, status=status, content_type="text/plain")

@@ -1,6 +1,6 @@
 // The template updates this file: see serving/README.md.
 
-// What all pages with an open connection do: they show its state, and pause between attempts.
+// Shared by all pages with an open connection: its state on the page, and its backoff.
 
 const TEXTS = {
   connecting: "connecting …",
@@ -9,7 +9,7 @@ const TEXTS = {
   ended: "Your session has ended.",
 };
 
-// The state of a connection, shown in an element. `onChange` is called with each new one.
+// The state of a connection, shown in `element`. `onChange` is called with each new state.
 export class State {
   constructor(element, login, onChange = () => {}) {
     Object.assign(this, { element, login, onChange });
@@ -33,25 +33,25 @@ export class State {
   }
 }
 
-// Milliseconds. Pauses between attempts to connect grow from and to.
+// Milliseconds between attempts to connect.
 const MIN_BACKOFF = 1_000;
 export const MAX_BACKOFF = 15_000;
 
-// Attempts to connect, none of which has succeeded yet.
+// The failed attempts since the last connection.
 export class Attempts {
   count = 0;
 
-  // How long to pause before the next one: longer each time, and never as long as others do.
-  // So a restarted server meets no stampede.
-  pause(atLeast = 0) {
-    const pause = Math.min(MIN_BACKOFF * 2 ** this.count, MAX_BACKOFF);
+  // Milliseconds until the next attempt: exponential backoff with jitter, so that browsers do
+  // not all reconnect at the same time.
+  backoff(atLeast = 0) {
+    const backoff = Math.min(MIN_BACKOFF * 2 ** this.count, MAX_BACKOFF);
     this.count += 1;
-    return Math.max(pause * (0.5 + Math.random()), atLeast);
+    return Math.max(backoff * (0.5 + Math.random()), atLeast);
   }
 
-  // How long to wait for an answer: each time twice as long, up to `most`. A server that is
-  // busy with a crowd is not helped by asking it again.
-  patience(least, most) {
-    return Math.min(least * 2 ** this.count, most) * (1 + Math.random() / 2);
+  // Milliseconds to wait for an answer. It doubles with each attempt, because a server that is
+  // overloaded needs more time, not more requests.
+  timeout(min, max) {
+    return Math.min(min * 2 ** this.count, max) * (1 + Math.random() / 2);
   }
 }

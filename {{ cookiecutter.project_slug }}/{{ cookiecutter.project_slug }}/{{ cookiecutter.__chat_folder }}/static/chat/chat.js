@@ -1,7 +1,7 @@
-// One room: shows what is said in it and sends what is typed. Nothing is lost and nothing is
-// shown twice, whatever happens to the connection. Messages have ids in their order, so the
-// page asks for what it missed by the last id it has. What is typed has a key of its own, and
-// is sent until the server says that it is stored.
+// The page of one room. No message is lost or shown twice, even if the connection fails.
+// Messages are ordered by id: after a reconnect, the page asks for those after its last id.
+// Each message that is typed gets a unique key. It is sent again until the server acknowledges
+// that it is stored.
 
 import { State } from "live";
 import { Outbox } from "outbox";
@@ -32,7 +32,7 @@ function changed(name) {
   }
 }
 
-// What the server says
+// Frames from the server
 
 function handle(frame) {
   if (frame.type === "message") append(frame);
@@ -49,7 +49,7 @@ function append({ id, key, author, text, sent_at: sentAt }) {
   const time = document.createElement("time");
   time.dateTime = sentAt;
   localise(time);
-  // Who has scrolled up to read is left there.
+  // Do not scroll if the user has scrolled up to read.
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   log.append(line(author, text, time));
   if (author === user) settle(key, true);
@@ -65,7 +65,7 @@ function refused({ key, text, limit, again }) {
   problem.textContent = text;
   if (!key) return;
   if (again || limit === "messages per second") {
-    outbox.sendAgain();
+    outbox.retry();
     return;
   }
   const message = outbox.messages.find((one) => one.key === key);
@@ -73,7 +73,7 @@ function refused({ key, text, limit, again }) {
   settle(key, true);
 }
 
-// What is shown
+// Rendering
 
 // The server writes times in its own time zone; people read them in theirs.
 function localise(time) {
@@ -102,8 +102,8 @@ function showPending({ key, text }) {
   pending.append(item);
 }
 
-// A message needs not be sent any more. It goes from the page once it is `shown` in the log,
-// or refused.
+// Stops sending a message. Removes it from the pending list if it is `shown` in the log, or
+// was refused.
 function settle(key, shown) {
   outbox.remove(key);
   const item = [...pending.children].find((child) => child.dataset.key === key);

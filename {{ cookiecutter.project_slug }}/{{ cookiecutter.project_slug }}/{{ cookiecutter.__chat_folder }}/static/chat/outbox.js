@@ -1,13 +1,13 @@
-// Messages that the server has not stored yet. They are sent one at a time, and the next one
-// when it is stored. They survive a reload of the page.
+// Messages that the server has not acknowledged yet. They are sent one at a time. They survive
+// a reload of the page.
 
-// Milliseconds for the server to store a message; and until one that came too fast is sent
-// again.
-const STORE_TIMEOUT = 10_000;
-const RETRY_PAUSE = 1_000;
+// Milliseconds until a message that is not acknowledged is sent over a new connection.
+const ACK_TIMEOUT = 10_000;
+// Milliseconds until a message that exceeded the rate limit is sent again.
+const RETRY_DELAY = 1_000;
 
 export class Outbox {
-  // `connection` sends them. Under `name` they are kept in this tab's storage.
+  // `name` is their key in sessionStorage.
   constructor(name, connection) {
     Object.assign(this, { name, connection });
     this.messages = this.load();
@@ -25,7 +25,7 @@ export class Outbox {
     try {
       sessionStorage.setItem(this.name, JSON.stringify(this.messages));
     } catch {
-      // No room, or not allowed: it does not survive a reload.
+      // Storage is full or not allowed. Then messages do not survive a reload.
     }
   }
 
@@ -36,10 +36,10 @@ export class Outbox {
     return message;
   }
 
-  // Takes a message off that the server has, or will never take.
+  // Removes a message that was stored, or refused for good.
   remove(key) {
-    if (this.underWay === key) {
-      this.underWay = undefined;
+    if (this.sending === key) {
+      this.sending = undefined;
       clearTimeout(this.timer);
     }
     this.messages = this.messages.filter((message) => message.key !== key);
@@ -48,22 +48,22 @@ export class Outbox {
   }
 
   sendNext() {
-    if (this.underWay || this.messages.length === 0 || !this.connection.live) return;
+    if (this.sending || this.messages.length === 0 || !this.connection.live) return;
     const { key, text } = this.messages[0];
-    this.underWay = key;
+    this.sending = key;
     this.connection.send({ type: "message", key, text });
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.connection.reconnect(), STORE_TIMEOUT);
+    this.timer = setTimeout(() => this.connection.reconnect(), ACK_TIMEOUT);
   }
 
-  sendAgain() {
+  retry() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.restart(), RETRY_PAUSE);
+    this.timer = setTimeout(() => this.restart(), RETRY_DELAY);
   }
 
-  // Over a new connection it is not known what became of the last one.
+  // After a reconnect the last message is sent again, because its acknowledgement may be lost.
   restart() {
-    this.underWay = undefined;
+    this.sending = undefined;
     this.sendNext();
   }
 
@@ -73,6 +73,6 @@ export class Outbox {
 }
 
 function newKey() {
-  // Not randomUUID(), which a page over plain http has not got.
+  // randomUUID() does not exist on pages over plain http.
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-");
 }

@@ -1,4 +1,4 @@
-// The page of notifications: those that are sent while it is open appear at its top.
+// The page of notifications. New ones appear at the top while it is open.
 
 import { Attempts, State } from "live";
 
@@ -6,14 +6,14 @@ const form = document.getElementById("send");
 const list = document.getElementById("notifications");
 const { path, user, login } = list.dataset;
 
-// Milliseconds. Without a word for so long, not even a heartbeat, a stream counts as dead. It
-// has so long at first, and at most, to open.
-const SILENCE = 40_000;
-const MAX_SILENCE = 160_000;
+// Milliseconds without any event, not even a heartbeat, until a stream counts as dead. It also
+// has this long to open; the time grows with each attempt, up to the maximum.
+const HEARTBEAT_TIMEOUT = 40_000;
+const MAX_OPEN_TIMEOUT = 160_000;
 
 const state = new State(document.getElementById("state"), login);
 const attempts = new Attempts();
-// The id of the newest notification in the page; the next stream begins after it.
+// The id of the newest notification in the page. The next stream starts after it.
 let newest = Number(list.dataset.newest);
 let source, timer;
 
@@ -45,13 +45,13 @@ function after(milliseconds, action) {
 }
 
 function heard() {
-  after(SILENCE, connect);
+  after(HEARTBEAT_TIMEOUT, connect);
 }
 
 function connect() {
   source?.close();
   source = new EventSource(address());
-  after(attempts.patience(SILENCE, MAX_SILENCE), () => {
+  after(attempts.timeout(HEARTBEAT_TIMEOUT, MAX_OPEN_TIMEOUT), () => {
     attempts.count += 1;
     connect();
   });
@@ -71,15 +71,15 @@ function connect() {
   });
   source.onerror = () => {
     state.show("offline");
-    // A stream that ended is opened again by the browser. An answer that is no stream is
-    // final to it, even a proxy's 502 while the server restarts.
-    if (source.readyState === EventSource.CLOSED) again();
+    // The browser reconnects by itself if a stream ends. It does not if it gets an error, such
+    // as a proxy's 502 while the server restarts.
+    if (source.readyState === EventSource.CLOSED) retry();
   };
 }
 
-async function again() {
-  after(attempts.pause(), connect);
-  // An EventSource does not tell the status. A stream is not wanted here, so it is aborted.
+async function retry() {
+  after(attempts.backoff(), connect);
+  // EventSource does not expose the status. fetch() does; its stream is aborted.
   const request = new AbortController();
   const { status } = await fetch(address(), { signal: request.signal }).catch(() => ({}));
   request.abort();
@@ -90,17 +90,17 @@ async function again() {
 }
 
 form.addEventListener("submit", async (event) => {
-  if (state.name !== "live") return; // A page that is loaded shows it as well.
+  if (state.name !== "live") return; // Then the browser loads the page, which shows it.
   event.preventDefault();
   const options = { method: "POST", body: new FormData(form), redirect: "manual" };
   const answer = await fetch(form.action, options).catch(() => ({}));
-  // Whatever is not the redirect, the browser asks for again and shows.
+  // Without a redirect there is an error. The browser sends the form again and shows the page.
   if (answer.type === "opaqueredirect") form.reset();
   else form.submit();
 });
 
 window.addEventListener("online", connect);
-// A page from the back/forward cache has lost its stream.
+// A page from the back/forward cache has no stream any more.
 window.addEventListener("pageshow", ({ persisted }) => persisted && connect());
 
 list.querySelectorAll("time").forEach(localise);
