@@ -33,7 +33,7 @@ def expected_files(project: Project) -> set[str]:
         "config/urls.py",
         "serving/README.md", "serving/__init__.py", "serving/csp.py", "serving/edge.py",
         "serving/health.py", "serving/logs.py", "serving/metrics.py", "serving/startapp.py",
-        "serving/static_files.py", "serving/threads.py",
+        "serving/static_files.py", "serving/threads.py", "serving/values.py",
         f"{slug}/__init__.py", f"{slug}/static/icon.svg", f"{slug}/static/site.css",
         f"{templates}/400.html", f"{templates}/403.html", f"{templates}/403_csrf.html",
         f"{templates}/404.html", f"{templates}/500.html", f"{templates}/base.html",
