@@ -7,7 +7,6 @@ https://docs.djangoproject.com/en/6.1/ref/databases/
 
 {% if cookiecutter.__live %}
 from hashlib import sha256
-from pathlib import Path
 {% endif %}
 from typing import Any
 
@@ -50,9 +49,8 @@ SQLITE_OPTIONS = {
 
 DATABASE: dict[str, Any] = environment.DATABASE
 # Options that DATABASE_URL names win over these.
-named = DATABASE.get("OPTIONS", {})
+named = DATABASE["OPTIONS"]
 {% if cookiecutter.__postgresql %}
-# SQLite is for development without a server; production refuses it.
 if DATABASE["ENGINE"] == "django.db.backends.postgresql":
     # If an option is given twice, the last one is used.
     session = [f"-c {name}={value}" for name, value in SESSION_OPTIONS.items()]
@@ -74,8 +72,5 @@ DATABASE["OPTIONS"] = SQLITE_OPTIONS | named
 
 # Identifies this database. It is the same in all processes of the site.
 address = [DATABASE.get(key, "") for key in ("ENGINE", "HOST", "PORT", "NAME")]
-if address[0] == "django.db.backends.sqlite3":
-    # A relative path names another file in another folder.
-    address[-1] = str(Path(address[-1]).resolve())
 DATABASE_DIGEST = sha256(repr(address).encode()).hexdigest()[:16]
 {% endif %}

@@ -150,7 +150,7 @@ if environment.REDIS_URL:
     CACHES = {
         "default": {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": environment.REDIS_URL,
+            "LOCATION": [environment.REDIS_URL],
             "KEY_PREFIX": REDIS_PREFIX,
             # Seconds: if Redis does not answer, pages must not wait for long.
             "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},

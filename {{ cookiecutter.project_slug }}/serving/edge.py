@@ -194,6 +194,9 @@ class WSGIEdge:
         environ["REMOTE_ADDR"] = client.address
         environ["wsgi.url_scheme"] = "https" if client.secure else "http"
         environ["HTTP_X_REQUEST_ID"] = client.request_id
+        if environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+            # RFC 9112, 3.2: without a Host it is a 400, as it is with an empty one.
+            environ.setdefault("HTTP_HOST", "")
         started = start(client)
 
         def send_start(status: str, headers: list[Any], exc_info: Any = None) -> Any:
@@ -295,6 +298,9 @@ class ASGIEdge:
             lambda name: own.get(name, ""),
         )
         request_id = (b"x-request-id", client.request_id.encode())
+        if "host" not in own and scope.get("http_version") == "1.1":
+            # RFC 9112, 3.2: without a Host it is a 400, as it is with an empty one.
+            headers.append((b"host", b""))
         inner = {
             **scope,
             "client": (client.address, peer[1] if peer else 0),

@@ -12,18 +12,23 @@ import asyncio
 {% if cookiecutter.__wsgi %}
 from collections.abc import Callable, Iterable, Iterator
 {% endif %}
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 {% if cookiecutter.__both %}
 from servestatic import ServeStatic, ServeStaticASGI
+from servestatic.base import ServeStaticBase
 
 from serving.edge import Receive, Send
 {% elif cookiecutter.__asgi %}
 from servestatic import ServeStaticASGI
+from servestatic.base import ServeStaticBase
 
 from serving.edge import Receive, Send
 {% else %}
 from servestatic import ServeStatic
+from servestatic.base import ServeStaticBase
 {% endif %}
 
 # Bytes per read, and the most that waits in memory for a slow client. Reading from a local
@@ -54,10 +59,18 @@ def respond(file: Any, method: str, request: dict[str, Any]) -> Any:
     if method != "GET" or request.get("HTTP_IF_RANGE", file.etag) != file.etag:
         request.pop("HTTP_RANGE", None)
     return file.get_response(method, request)
+
+
+class Published(ServeStaticBase):
+    """The static files without the list of them, which collectstatic makes for itself."""
+
+    def add_file_to_dictionary(self, url: str, path: str, *args: Any, **named: Any) -> None:
+        if Path(path) != Path(settings.STATIC_ROOT, "staticfiles.json"):
+            super().add_file_to_dictionary(url, path, *args, **named)
 {% if cookiecutter.__wsgi %}
 
 
-class WSGIStaticFiles(ServeStatic):
+class WSGIStaticFiles(Published, ServeStatic):
     """Wraps a WSGI application, and serves the paths of static files itself."""
 
     def __call__(
@@ -66,7 +79,9 @@ class WSGIStaticFiles(ServeStatic):
         # WSGI decodes the bytes of a path as latin-1 (PEP 3333).
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
         file = self.files.get(path)
-        if file is None:
+        # Without a Host, where HTTP/1.1 wants one, it is for the edge to refuse.
+        without = environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+        if file is None or not environ.get("HTTP_HOST", without):
             answer: Iterable[bytes] = self.application(environ, start_response)
             return answer
 
@@ -93,12 +108,14 @@ def pieces(file: Any) -> Iterator[bytes]:
 {% if cookiecutter.__asgi %}
 
 
-class ASGIStaticFiles(ServeStaticASGI):
+class ASGIStaticFiles(Published, ServeStaticASGI):
     """Wraps an ASGI application, and serves the paths of static files itself."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         file = self.files.get(scope["path"]) if scope["type"] == "http" else None
-        if file is None:
+        # Without a Host, where HTTP/1.1 wants one, it is for the edge to refuse.
+        without = scope.get("http_version") != "1.1"
+        if file is None or not (without or any(n == b"host" for n, _ in scope["headers"])):
             await self.application(scope, receive, send)
             return
 

@@ -126,7 +126,7 @@ tar --create --exclude=__pycache__ config serving "$site" \
     uv sync --quiet --locked --no-dev
     .venv/bin/python -m compileall -q config serving "$site"
     # The settings require these variables, but this command does not use them.
-    env -i DJANGO_SECRET_KEY=unused DJANGO_ALLOWED_HOSTS=unused{% if cookiecutter.__postgresql %} DATABASE_URL=postgresql://unused{% endif %} \
+    env -i DJANGO_SECRET_KEY=unused DJANGO_ALLOWED_HOSTS=unused{% if cookiecutter.__postgresql %} DATABASE_URL=postgresql:///unused{% endif %} \
         .venv/bin/python manage.py collectstatic --no-input --verbosity 0
 )
 # The site's user can read the release, but not change it.
