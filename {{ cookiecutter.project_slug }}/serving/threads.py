@@ -9,7 +9,6 @@ in its queue while the process uses little CPU, it runs more threads. The thread
 https://learn.microsoft.com/dotnet/standard/threading/the-managed-thread-pool
 
 A call that waits for MAX_WAIT seconds fails with Overloaded, and the client gets a 503.
-
 One thread of each process, the overseer, adjusts all pools. It is also a watchdog: if the
 process is stuck, /health/ready says so, and the process asks its server to replace it.
 """
