@@ -84,6 +84,9 @@ def equip(project: Project, variables: dict[str, str]) -> None:
     for line in (
         '    path(\n        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm)'
         ', name="login"\n    ),\n',
+        '    path(\n        "accounts/password_reset/",\n'
+        "        PasswordResetView.as_view(form_class=ResetForm),\n"
+        '        name="password_reset",\n    ),\n',
         '    path("accounts/", include("django.contrib.auth.urls")),\n',
     ):
         replace(project, "config/urls.py", line, "")
