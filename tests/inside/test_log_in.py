@@ -55,6 +55,13 @@ def test_guesses_at_one_account_lock_out_nobody_else(ada: Any) -> None:
     assert log_in("bob", "bobbob", ELSEWHERE) == "in"
 
 
+def test_wrong_password_is_refused(client: Client, ada: Any) -> None:
+    response = client.post(reverse("login"), {"username": "ada", "password": "no"})
+
+    assert "Please enter a correct username" in response.content.decode()
+    assert "_auth_user_id" not in client.session
+
+
 @pytest.mark.parametrize("page", ["login", "admin:login"])
 def test_who_gets_in_uses_no_attempts_up(page: str, admin_user: Any) -> None:
     for _ in range(2 * login.ATTEMPTS):

@@ -157,7 +157,7 @@ def test_session_that_somebody_chose_is_not_taken_over(ada: Any, client: Client)
 def test_policy_leaves_no_way_for_a_script_that_was_slipped_in(
     client: Client, db: None
 ) -> None:
-    pages = [client.get(path) for path in ("/", "/", "/none/")]
+    pages = [client.get(path) for path in ("/", "/", "/none/", "/accounts/login/")]
     policies = [page["Content-Security-Policy"] for page in pages]
 
     for policy in policies:

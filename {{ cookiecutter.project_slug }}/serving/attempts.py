@@ -1,17 +1,17 @@
 # The template updates this file: see serving/README.md.
 """How often somebody may try: to log in, to have a mail sent.
 
-The cache counts, so without a shared one each process does for itself. While it is away
-nothing is counted: who knows the password shall get in all the same.
+The cache counts: without a shared one each process does for itself. While it is away nobody
+does, so that who knows the password gets in all the same.
 """
 
 import hashlib
-import ipaddress
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from ipaddress import IPv6Interface
 
 import structlog
 from django.core.cache import cache
@@ -20,25 +20,19 @@ from django.http import HttpRequest
 
 logger = structlog.get_logger(__name__)
 
-KNOWN_FOR = 30 * 24 * 60 * 60  # seconds, at an address from which somebody got in
 BACKGROUND = ThreadPoolExecutor(2, "background")
 
 
 def address_of(request: HttpRequest | None) -> str:
     """Return for whom attempts are counted: of IPv6 a customer has a whole /64."""
     address = str(request.META["REMOTE_ADDR"]) if request else ""
-    if ":" in address:
-        address = str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
-    return address
+    return str(IPv6Interface(f"{address}/64").network) if ":" in address else address
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """Attempts in `seconds`: at an account from one place, and of an address at them all.
-
-    By account and place, or anybody could lock out somebody elsewhere. The second number is
-    high, as an office may have one address, and holds up nobody who got in there before.
-    """
+    """Attempts in `seconds`: at an account from one place, or anybody could lock out people
+    elsewhere, and of an address at them all: a high number, as an office may have one."""
 
     kind: str
     seconds: int
@@ -46,12 +40,12 @@ class Attempts:
     of_address: int
 
     def may_try(self, account: str, place: str, address: str) -> bool:
-        """Count an attempt, and return whether it may be made: ask first, or many at once
-        would all get through. `place` is the address, or empty for those from wherever.
-        """
+        """Count an attempt, and return whether it may be made. Nothing is looked at before.
+        `place` is the address, or empty for those from wherever."""
         try:
             allowed = self.count(1, account, place) <= self.of_account and (
                 self.count(1, address) <= self.of_address
+                # Guesses of others hold up nobody who got in there before.
                 or bool(cache.get(self.key("known", account, place)))
             )
         except Exception as error:  # each kind of cache has its own
@@ -62,11 +56,11 @@ class Attempts:
         return allowed
 
     def succeeded(self, account: str, address: str) -> None:
-        """Take an attempt back, and know the account at that address from now on."""
+        """Take an attempt back, and know the account at that address for a month."""
         with suppress(Exception):
             self.count(-1, account, address)
             self.count(-1, address)
-            cache.set(self.key("known", account, address), 1, KNOWN_FOR)
+            cache.set(self.key("known", account, address), 1, 30 * 24 * 60 * 60)
 
     def count(self, change: int, *parts: str) -> int:
         cache.add(self.key(*parts), 0, timeout=self.seconds)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
+from django.contrib.auth.views import LoginView, PasswordResetView
 from django.core.exceptions import ValidationError
 
 from serving.attempts import Attempts, address_of, in_background
@@ -48,3 +49,7 @@ class ResetForm(PasswordResetForm):
         address = address_of(options.get("request"))
         if RESET.may_try(self.cleaned_data["email"], "", address):
             in_background(partial(super().save, *args, **options))
+
+
+log_in = LoginView.as_view(authentication_form=LimitedForm)
+reset_password = PasswordResetView.as_view(form_class=ResetForm)
