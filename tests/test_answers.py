@@ -10,9 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from local_extensions import slug_problem
-from tests.combinations import REFUSED, TEMPLATE, name_of
+from tests.combinations import CHOICES, REFUSED, TEMPLATE, name_of
 from tests.conftest import Bake
 from tests.project import Project, clean_environment
 
@@ -92,6 +93,9 @@ def assert_refused(
         ("..", "not a Python package name"),
         (".", "not a Python package name"),
         ("a\nb", "not a Python package name"),
+        ("a\n", "not a Python package name"),
+        ("$(id)", "not a Python package name"),
+        ("\u0430bc", "not a Python package name"),
         ("x" * 41, "41 characters long"),
         ("class", "word of the Python language"),
         ("match", "word of the Python language"),
@@ -126,6 +130,8 @@ def test_slug_is_refused(folder: Path, slug: str, reason: str) -> None:
         ("My\x1b[31mSite", "control character"),
         ("My\u2028Site", "control character"),
         ("My \u202eetiS", "direction"),
+        ("My\rSite", "control character"),
+        ("My\x85Site", "control character"),
         ("x" * 61, "too long"),
         ("場" * 31, "too long"),
     ],
@@ -250,6 +256,35 @@ def test_name_in_any_language_simply_stands_there(
     ruff = str(toolbox.bin / "ruff")
     project.must(ruff, "format", "--no-cache", "--check")
     project.must(ruff, "check", "--no-cache")
+
+
+INJECTION = "'; $(touch /tmp/x) `id` # & | %0a $IFS ' */ --"
+
+
+@pytest.mark.parametrize("deployment", CHOICES["deployment"])
+def test_name_is_no_code_wherever_the_site_runs(deployment: str, bake: Bake) -> None:
+    answers = {"interface": "both", "realtime": "sse", "database": "postgresql"}
+    usual = bake(project_name="Bob", project_slug="bob", deployment=deployment, **answers)
+    named = bake(project_name=INJECTION, project_slug="bob_2", deployment=deployment, **answers)
+
+    for file in usual.files():
+        there = file.replace("bob", "bob_2")
+        text = named.read(there)
+        assert text.count("\n") == usual.read(file).count("\n"), there
+        # In no file that a shell or a proxy reads, and in others only where it is text.
+        for line in text.splitlines():
+            if INJECTION not in html.unescape(line):
+                continue
+            if there.endswith(".yaml"):
+                assert line.startswith("# "), there
+            else:
+                assert there.endswith((".md", ".html", "settings.py", "pyproject.toml")), there
+        if there.endswith((".yaml", ".yml")):
+            assert len([*yaml.safe_load_all(text)]) == len([*yaml.safe_load_all(usual.read(file))])
+    settings = ast.parse(named.read("config/settings.py"))
+    assert INJECTION in (ast.get_docstring(settings) or "")
+    assert "touch" not in ast.unparse(settings.body[1:])  # type: ignore[arg-type]
+    assert not Path("/tmp/x").exists()
 
 
 def test_longest_slug_is_formatted_as_well(bake: Bake, toolbox: Project) -> None:

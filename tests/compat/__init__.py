@@ -82,8 +82,8 @@ def equip(project: Project, variables: dict[str, str]) -> None:
             file.write((HERE / name).read_text())
     # allauth's log-in is in the place of Django's.
     for line in (
-        '    path(\n        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm)'
-        ', name="login"\n    ),\n',
+        '    path("accounts/login/", log_in, name="login"),\n',
+        '    path("accounts/password_reset/", reset_password, name="password_reset"),\n',
         '    path("accounts/", include("django.contrib.auth.urls")),\n',
     ):
         replace(project, "config/urls.py", line, "")

@@ -6,11 +6,10 @@ https://docs.djangoproject.com/en/6.1/topics/http/urls/
 from django.conf import settings
 from django.conf.urls.static import static
 from django.contrib import admin
-from django.contrib.auth.views import LoginView
 from django.urls import include, path
 
 from serving import csp
-from {{ cookiecutter.project_slug }}.users.login import LimitedForm
+from {{ cookiecutter.project_slug }}.users.login import log_in, reset_password
 
 urlpatterns = [
 {% if cookiecutter.__channels %}
@@ -20,9 +19,8 @@ urlpatterns = [
     path("", include("{{ cookiecutter.project_slug }}.notifications.urls")),
 {% endif %}
     path("", include("{{ cookiecutter.project_slug }}.welcome.urls")),
-    path(
-        "accounts/login/", LoginView.as_view(authentication_form=LimitedForm), name="login"
-    ),
+    path("accounts/login/", log_in, name="login"),
+    path("accounts/password_reset/", reset_password, name="password_reset"),
     path("accounts/", include("django.contrib.auth.urls")),
     path("admin/", admin.site.urls),
     # In development only: in production the proxy serves uploads.

@@ -28,11 +28,3 @@ def test_error_pages_need_no_url_of_this_site(client: Client) -> None:
 
     assert response.status_code == 404
     assert "Page not found" in response.content.decode()
-
-
-@pytest.mark.django_db
-def test_pages_allow_scripts_of_this_site_only(client: Client) -> None:
-    policy = client.get("/accounts/login/")["Content-Security-Policy"]
-
-    assert "default-src 'self'" in policy
-    assert "unsafe" not in policy

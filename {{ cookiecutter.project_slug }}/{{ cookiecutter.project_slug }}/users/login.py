@@ -1,64 +1,55 @@
-"""Log-in with a limit of attempts for each address, against guessing of passwords.
+"""Logging in, but not by guessing; new passwords, but no flood of mails.
 
-Not for each account: otherwise anybody could lock another user out. The cache counts, so
-without a shared cache each process counts separately.
+serving/attempts.py says how they are counted.
 """
 
-import ipaddress
-import logging
+from functools import partial
 from typing import Any
 
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth.forms import AuthenticationForm
-from django.core.cache import cache
+from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
+from django.contrib.auth.views import LoginView, PasswordResetView
 from django.core.exceptions import ValidationError
 
-logger = logging.getLogger(__name__)
+from serving.attempts import Attempts, address_of, in_background
 
-ATTEMPTS = 10
-# Seconds.
-WINDOW = 5 * 60
+WINDOW = 5 * 60  # seconds, in which there may be so many
+ATTEMPTS = 10  # wrong passwords for an account from one address
+ADDRESS_ATTEMPTS = 100  # wrong passwords from one address, whatever the account
+MAILS = 3  # to somebody who has forgotten the password
 
-
-def attempts_of(address: str) -> str:
-    """Return the key under which the attempts from an IP address are counted.
-
-    For IPv6 it is the /64 network, because a customer has all its addresses.
-    """
-    if ":" in address:
-        address = str(ipaddress.ip_network(f"{address}/64", strict=False).network_address)
-    return f"log-in:{address}"
-
-
-def count(key: str, change: int) -> int:
-    """Count attempts and return how many there are now; 0 if the cache is away.
-
-    Without the cache, log-in must still work.
-    """
-    try:
-        cache.add(key, 0, timeout=WINDOW)
-        return cache.incr(key, change)
-    except Exception as error:  # each kind of cache has its own
-        logger.warning("attempts to log in are not counted: %s", error)
-        return 0
+LOG_IN = Attempts("log-in", WINDOW, ATTEMPTS, ADDRESS_ATTEMPTS)
+RESET = Attempts("reset", WINDOW, MAILS, ADDRESS_ATTEMPTS)
 
 
 class LimitedForm(AuthenticationForm):
     """Checks the password only if there were not too many attempts."""
 
     def clean(self) -> dict[str, Any]:
-        key = attempts_of(self.request.META["REMOTE_ADDR"]) if self.request else "log-in:"
-        # Counted before the check of the password: otherwise many at once would pass.
-        if count(key, 1) > ATTEMPTS:
+        account, address = self.cleaned_data.get("username", ""), address_of(self.request)
+        if not LOG_IN.may_try(account, address, address):
             raise ValidationError(
                 f"Too many attempts to log in. Try again in {WINDOW // 60} minutes.",
                 code="too_many",
             )
         cleaned: dict[str, Any] = super().clean()
         if self.user_cache is not None:
-            count(key, -1)
+            LOG_IN.succeeded(account, address)
         return cleaned
 
 
 class LimitedAdminForm(LimitedForm, AdminAuthenticationForm):
     """The same for the admin, which lets only staff in."""
+
+
+class ResetForm(PasswordResetForm):
+    """Answers the same, and as soon, whether there is somebody to send a mail to or not."""
+
+    def save(self, *args: Any, **options: Any) -> None:
+        address = address_of(options.get("request"))
+        if RESET.may_try(self.cleaned_data["email"], "", address):
+            in_background(partial(super().save, *args, **options))
+
+
+log_in = LoginView.as_view(authentication_form=LimitedForm)
+reset_password = PasswordResetView.as_view(form_class=ResetForm)

@@ -90,6 +90,7 @@ function line(author, text, time) {
   const words = document.createElement("span");
   name.textContent = author;
   words.textContent = text;
+  words.dir = "auto"; // turns no other text
   item.append(name, " ", time, " ", words);
   return item;
 }

@@ -31,6 +31,7 @@ function prepend({ text, url, created_at: createdAt }) {
   localise(time);
   if (url) words.href = url;
   words.textContent = text;
+  words.dir = "auto";
   item.append(time, " ", words);
   list.prepend(item);
 }

@@ -1,0 +1,16 @@
+# The template updates this file: see serving/README.md.
+"""What was made for somebody no cache keeps and no back button, unless a view says so."""
+
+from django.contrib.sessions import middleware
+from django.http import HttpRequest, HttpResponse
+
+
+class SessionMiddleware(middleware.SessionMiddleware):
+    def process_response(
+        self, request: HttpRequest, response: HttpResponse
+    ) -> HttpResponse:
+        response = super().process_response(request, response)
+        session = getattr(request, "session", None)
+        if session is not None and session.accessed and not session.is_empty():
+            response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
