@@ -62,6 +62,12 @@ def request_facts(request: HttpRequest) -> JsonResponse:
 
 
 @csrf_exempt
+def echo(request: HttpRequest, word: str) -> JsonResponse:
+    """Tell whose answer this is, and what the request was to Django."""
+    return JsonResponse({"word": word, "length": len(request.body), "cookies": request.COOKIES})
+
+
+@csrf_exempt
 def upload(request: HttpRequest) -> JsonResponse:
     """Tell what came as the body."""
     digest, size = hashlib.sha256(), 0
@@ -142,6 +148,8 @@ urlpatterns = [
     path("probe/facts/", request_facts),
     path("probe/query/", query),
     path("probe/upload/", upload),
+    path("probe/echo/<word>/", echo),
+    path("async/echo/<word>/", echo),
     path("probe/keep/", keep),
     path("probe/publish/<room>/<text>/", publish),
     path("async/facts/", request_facts),

@@ -34,9 +34,9 @@ def expected_files(project: Project) -> set[str]:
         "config/__init__.py", "config/database.py", "config/environment.py", "config/settings.py",
         "config/urls.py",
         "serving/README.md", "serving/__init__.py", "serving/attempts.py", "serving/csp.py",
-        "serving/edge.py", "serving/health.py", "serving/logs.py", "serving/metrics.py",
-        "serving/private.py", "serving/startapp.py",
-        "serving/static_files.py", "serving/threads.py", "serving/values.py",
+        "serving/edge.py", "serving/health.py", "serving/limits.py", "serving/logs.py",
+        "serving/metrics.py", "serving/private.py", "serving/startapp.py",
+        "serving/static_files.py", "serving/text.py", "serving/threads.py", "serving/values.py",
         f"{slug}/__init__.py", f"{slug}/static/icon.svg", f"{slug}/static/site.css",
         f"{templates}/400.html", f"{templates}/403.html", f"{templates}/403_csrf.html",
         f"{templates}/404.html", f"{templates}/500.html", f"{templates}/base.html",
@@ -53,8 +53,8 @@ def expected_files(project: Project) -> set[str]:
     if asgi:
         files |= {
             "config/asgi.py", "config/uvicorn_conf.py", "tests/test_asgi.py",
-            "serving/handler.py", "serving/middleware.py", "serving/request_thread.py",
-            "serving/uvicorn_server.py",
+            "serving/handler.py", "serving/heads.py", "serving/middleware.py",
+            "serving/request_thread.py", "serving/uvicorn_server.py",
         }  # fmt: skip
     if both:
         files |= {"config/Caddyfile", "config/serve.py"}
@@ -140,7 +140,7 @@ def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
 SIZES = [
     (
         {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"},
-        (1_420, 45, 3_130),
+        (1_450, 45, 3_160),
     ),
     (
         {
@@ -149,7 +149,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_870, 75, 7_610),
+        (3_900, 75, 7_720),
     ),
     (
         {
@@ -158,7 +158,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_120, 80, 8_160),
+        (4_150, 80, 8_300),
     ),
 ]
 

@@ -30,8 +30,9 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-{% if cookiecutter.__asgi %}
 
+import serving.text  # noqa: F401
+{% if cookiecutter.__asgi %}
 from serving import metrics
 {% endif %}
 
@@ -143,7 +144,8 @@ def is_too_large(content_length: str) -> bool:
     Django itself writes one of any size to the disk, before it looks at the address that
     it was sent to.
     """
-    return content_length.isdecimal() and int(content_length) > settings.MAX_BODY
+    # Python reads no number of 5,000 digits.
+    return content_length.isdecimal() and int(content_length[:20]) > settings.MAX_BODY
 
 
 def refusal() -> tuple[dict[str, str], bytes]:
