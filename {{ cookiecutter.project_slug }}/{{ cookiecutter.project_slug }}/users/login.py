@@ -5,7 +5,6 @@ without a shared cache each process counts separately.
 """
 
 import ipaddress
-import logging
 from typing import Any
 
 from django.contrib.admin.forms import AdminAuthenticationForm
@@ -13,7 +12,9 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.core.cache import cache
 from django.core.exceptions import ValidationError
 
-logger = logging.getLogger(__name__)
+from serving.outages import Outage
+
+counter = Outage("counter of log-ins")
 
 ATTEMPTS = 10
 # Seconds.
@@ -39,7 +40,7 @@ def count(key: str, change: int) -> int:
         cache.add(key, 0, timeout=WINDOW)
         return cache.incr(key, change)
     except Exception as error:  # each kind of cache has its own
-        logger.warning("attempts to log in are not counted: %s", error)
+        counter.failed(error)
         return 0
 
 
