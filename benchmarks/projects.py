@@ -111,6 +111,8 @@ from config.routing import websockets
 from bench.consumers import Broadcast, Chat, Echo
 from django.urls import path
 
+# Here nobody logs in, and all have one address.
+websockets.users.max_anonymous = websockets.users.max_of_address = 1_000_000
 # Before its last entry, which matches everything.
 websockets.router.routes[:0] = [
     path("ws/bench/echo/", Echo.as_asgi()),

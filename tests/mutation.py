@@ -54,7 +54,7 @@ HANDLER = [
 # What serves every request, and the quick tests of it, in tests/inside/.
 FILES = {
     "serving/middleware.py": ASYNC_VIEWS,
-    "serving/edge.py": ["serving/test_edge.py"],
+    "serving/edge.py": ["serving/test_edge.py", "serving/test_sockets.py"],
     "serving/static_files.py": ["serving/test_static_files.py"],
     "serving/threads.py": [
         "serving/test_pools.py",

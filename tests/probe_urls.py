@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from importlib import import_module
 
+from config.urls import handler500 as handler500
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.files.storage import default_storage

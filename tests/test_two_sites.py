@@ -154,3 +154,4 @@ def test_what_is_no_hint_does_not_end_the_hearing(pair: list[StreamHouse]) -> No
 
     assert stream.texts(seconds=PAUSE_WITH_REDIS / 3) == ["one"]
     assert "no hints from Redis" not in house.site.log
+    assert "Redis is away" not in house.site.log

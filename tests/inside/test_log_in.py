@@ -133,7 +133,7 @@ def test_log_in_works_while_the_cache_is_away(
     monkeypatch.setattr(cache, "add", away)
 
     assert log_in("ada", "adaada") == "in"
-    assert "not counted" in caplog.text
+    assert "counter of attempts is away" in caplog.text
     assert "no cache here" in caplog.text
 
 

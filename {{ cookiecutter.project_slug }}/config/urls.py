@@ -11,6 +11,8 @@ from django.urls import include, path
 from serving import csp
 from {{ cookiecutter.project_slug }}.users.login import log_in, reset_password
 
+handler500 = "serving.unavailable.server_error"  # 503 while the database is away
+
 urlpatterns = [
 {% if cookiecutter.__channels %}
     path("chat/", include("{{ cookiecutter.project_slug }}.chat.urls")),

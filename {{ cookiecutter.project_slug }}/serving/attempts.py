@@ -18,7 +18,10 @@ from django.core.cache import cache
 from django.db import close_old_connections, connection
 from django.http import HttpRequest
 
+from serving.outages import Outage
+
 logger = structlog.get_logger(__name__)
+counter = Outage("counter of attempts")
 
 BACKGROUND = ThreadPoolExecutor(2, "background")
 
@@ -49,8 +52,9 @@ class Attempts:
                 or bool(cache.get(self.key("known", account, place)))
             )
         except Exception as error:  # each kind of cache has its own
-            logger.warning("attempts are not counted", kind=self.kind, error=str(error))
+            counter.failed(error)
             return True
+        counter.works()
         if not allowed:
             structlog.contextvars.bind_contextvars(refused=f"too many: {self.kind}")
         return allowed

@@ -53,6 +53,8 @@ FORWARDED = frozenset(
 # What is taken off a request, and what is read of it here.
 REMOVED = FORWARDED | {"x-request-id"}
 READ = REMOVED | {"content-length", "host"}
+# What an application begins its answer with.
+ANSWERS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
 type Event = dict[str, Any]
 type Receive = Callable[[], Awaitable[Event]]
@@ -252,14 +254,22 @@ def environ_key(name: str) -> str:
     return "HTTP_" + name.upper().replace("-", "_")
 {% endif %}
 {% if cookiecutter.__asgi %}
-{% if not cookiecutter.__channels %}
 
 
-async def refuse(receive: Receive, send: Send) -> None:
-    """Refuse the handshake of a WebSocket: this site has none, and Django would raise."""
+async def refuse(
+    scope: dict[str, Any], receive: Receive, send: Send, reason: str, status: int = 403
+) -> None:
+    """Refuse the handshake of a WebSocket; the access line says why."""
+    structlog.contextvars.bind_contextvars(refused=reason)
     await receive()
-    await send({"type": "websocket.close"})
-{% endif %}
+    if status == 403 or "websocket.http.response" not in scope.get("extensions", ()):
+        await send({"type": "websocket.close"})
+        return
+    headers = [(b"retry-after", b"10")]
+    await send(
+        {"type": "websocket.http.response.start", "status": status, "headers": headers}
+    )
+    await send({"type": "websocket.http.response.body", "body": b""})
 
 
 async def refuse_body(send: Send) -> None:
@@ -331,7 +341,7 @@ class ASGIEdge:
             return event
 
         async def inner_send(event: Event) -> None:
-            if event["type"] in ("http.response.start", "websocket.accept"):
+            if event["type"] in ANSWERS:
                 outcome["status"] = event.get("status", 101)
                 event = {**event, "headers": [*event.get("headers", ()), request_id]}
             elif event["type"] == "websocket.close":
@@ -343,7 +353,8 @@ class ASGIEdge:
         try:
 {% if not cookiecutter.__channels %}
             if scope["type"] == "websocket":
-                await refuse(inner_receive, inner_send)
+                # Django would raise.
+                await refuse(scope, inner_receive, inner_send, "no WebSockets here")
                 return
 {% endif %}
             if scope["type"] == "http" and is_too_large(own.get("content-length", "")):

@@ -3,14 +3,26 @@
 
 /health/live    The process answers. It touches nothing, or a database that is away would
                 get every process killed.
-/health/ready   The process can do its work: it is not stuck (serving/threads.py), and all
-                CHECKS pass in time. 503 takes it out of rotation until they do.
+/health/ready   503 if this process is better taken out of rotation than left in it: it is
+                stuck (serving/threads.py), it is stopping, or it has not reached its
+                database since it started, as one that was started with wrong settings.
+
+What all processes share takes none of them out later on. They would all go at once, and
+there would be nobody left to say so. The answer is then 200, its status is "degraded" and
+not "ok", and it names what is away:
+
+database        A page that needs it is a 503 until it is back (serving/unavailable.py).
+cache           Pages do without; guesses of passwords are not counted. Where your own code
+                uses it, it is as with the database.
+{% if cookiecutter.__channels %}
+channel_layer   The chat goes on: what is said in other processes comes a little later, by
+                way of the database. Consumers of your own that use the layer fail.
+{% endif %}
 """
 
 {% if cookiecutter.__asgi %}
 import asyncio
 {% endif %}
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -29,9 +41,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils.decorators import sync_and_async_middleware
 {% endif %}
 
+from serving import outages
 from serving.threads import overseer
-
-logger = logging.getLogger(__name__)
 
 # Seconds for all checks together; orchestrators give up after a few.
 TIMEOUT = 3
@@ -44,6 +55,7 @@ def check_database() -> None:
             cursor.execute("SELECT 1")
     finally:
         connection.close()
+    REACHED.set()
 
 
 def check_cache() -> None:
@@ -68,8 +80,12 @@ CHECKS: dict[str, Callable[[], None]] = {
     "channel_layer": check_channel_layer,
 {% endif %}
 }
+# Whether this process has ever reached its database.
+REACHED = threading.Event()
 # One thread for each check: a library that hangs keeps its own and no other.
 THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
+# What is away if a check has no answer, or an error that says nothing of it.
+OUTAGES = {name: outages.Outage(name) for name in CHECKS} | {"database": outages.database}
 # Who asks while the checks run is told how they went last, at once: probes from outside
 # must not be able to hold every thread of this process.
 RUNNING = threading.Lock()
@@ -82,9 +98,9 @@ def live() -> HttpResponse:
 
 
 def ready() -> HttpResponse:
-    """Answer 200 if all checks pass within TIMEOUT, or else 503; say how each went."""
-    if reason := overseer.problem():
-        return failure({"process": reason})
+    """Answer 200, or 503 if no requests are to be sent here; say how each check went."""
+    if reason := overseer.problem() or overseer.stopping:
+        return answer("failed", {"process": reason}, 503)
     if RUNNING.acquire(blocking=False):
         try:
             futures = {name: THREADS[name].submit(check) for name, check in CHECKS.items()}
@@ -93,25 +109,29 @@ def ready() -> HttpResponse:
         finally:
             RUNNING.release()
     outcomes = {"process": "ok", **LATEST}
+    if not REACHED.is_set():
+        return answer("failed", outcomes, 503)
     if set(outcomes.values()) != {"ok"}:
-        return failure(outcomes)
-    return JsonResponse({"status": "ok", "checks": outcomes})
+        return answer("degraded", outcomes)
+    outages.redis.works()
+    return answer("ok", outcomes)
 
 
-def failure(outcomes: dict[str, str]) -> HttpResponse:
-    """Answer 503, with what is wrong."""
-    return JsonResponse({"status": "failed", "checks": outcomes}, status=503)
+def answer(status: str, outcomes: dict[str, str], code: int = 200) -> HttpResponse:
+    """Return an answer for whoever asks, and for monitoring."""
+    return JsonResponse({"status": status, "checks": outcomes}, status=code)
 
 
 def outcome(name: str, future: Future[None]) -> str:
     """Say how a check went. The reason is for the log, not for whoever asks."""
     if not future.done():
         future.cancel()
-        logger.error("health check %s: no answer within %s seconds", name, TIMEOUT)
+        OUTAGES[name].failed(TimeoutError(f"no answer within {TIMEOUT} seconds"))
         return "no answer"
     if error := future.exception():
-        logger.error("health check %s: %s", name, error)
+        (outages.outage_of(error) or OUTAGES[name]).failed(error)
         return "failed"
+    OUTAGES[name].works()
     return "ok"
 
 

@@ -6,6 +6,9 @@ Django and its server use the same configuration, so that their lines look the s
 
 import logging
 import sys
+{% if cookiecutter.__asgi %}
+from pathlib import Path
+{% endif %}
 from typing import Any
 
 import structlog
@@ -38,6 +41,19 @@ def as_message(logger: Any, name: str, line: Any) -> tuple[tuple[str], dict[str,
     return (line,), {"extra": {"finished": True}}
 
 
+{% if cookiecutter.__asgi %}
+class SocketFilter(logging.Filter):
+    """Takes out what the access line tells of a WebSocket too, but without its query: there
+    may be a token in it. What anybody can send is no error of this site."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # uvicorn's protocol for them and its library, both in a folder of that name.
+        return Path(record.pathname).parent.name != "websockets" or (
+            record.levelno >= logging.ERROR and "UTF-8" not in str(record.msg)
+        )
+
+
+{% endif %}
 class Formatter(structlog.stdlib.ProcessorFormatter):
     """Renders what libraries log. structlog's own lines are rendered already:
 
@@ -88,6 +104,12 @@ def configure(debug: bool) -> dict[str, Any]:
                 ],
             },
         },
+        "filters": {
+            "outages": {"()": "serving.outages.Filter"},
+{% if cookiecutter.__asgi %}
+            "sockets": {"()": SocketFilter},
+{% endif %}
+        },
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
@@ -107,9 +129,13 @@ def configure(debug: bool) -> dict[str, Any]:
 {% if cookiecutter.__asgi %}
             # It logs each changed file. uvicorn logs those that cause a reload.
             "watchfiles": {"level": "WARNING"},
+            "uvicorn.error": {"filters": ["outages", "sockets"]},
+{% endif %}
+{% if cookiecutter.__channels %}
+            "channels_redis.pubsub": {"filters": ["outages"]},
 {% endif %}
             # The access line of serving/edge.py shows 4xx responses already.
-            "django.request": {"level": "ERROR"},
+            "django.request": {"level": "ERROR", "filters": ["outages"]},
             # Scanners send wrong Host headers all day; the access line shows them.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
         },

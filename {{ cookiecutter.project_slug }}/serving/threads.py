@@ -352,6 +352,8 @@ class Overseer:
         # When a callback was sent to the event loop; None after it has run.
         self.asked_at: float | None = None
         self.replaces = False
+        # Why this process may get no more requests, once its server stops.
+        self.stopping: str | None = None
         # Called once a minute, to log the metrics.
         self.each_minute: Callable[[], None] | None = None
         # When this process was first found stuck, and when SIGTERM was sent to it.

@@ -23,6 +23,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from serving import outages
+
 logger = structlog.get_logger(__name__)
 
 CHANNEL = f"{settings.REDIS_PREFIX}.live"
@@ -66,9 +68,10 @@ def publish(hint: Hint) -> None:
         return
     try:
         publisher().publish(CHANNEL, json.dumps(hint))
+        outages.redis.works()
     except (OSError, RedisError) as error:
         retry_at = time.monotonic() + BACKOFF
-        logger.warning("hint not published", error=repr(error))
+        outages.report("hint not published", error)
 
 
 async def apublish(hint: Hint) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import structlog
 from django.conf import settings
 
+from serving import outages
 from serving.threads import Overloaded
 
 from . import hints
@@ -229,7 +230,7 @@ class Hub[S: Subscriber]:
                 frames = await self.read_together((name, topic.last))
             except (Exception, Overloaded) as error:
                 # Retry at the next run. Other topics must not wait for this one.
-                logger.error("news not read", topic=name, error=repr(error))
+                outages.report("news not read", error, topic=name)
                 self.stale[name] = newest
                 return
             for frame_id, frame in frames:
@@ -266,9 +267,10 @@ class Hub[S: Subscriber]:
                             self.handle(hint)
                         else:
                             backoff = MIN_BACKOFF
+                            outages.redis.works()
                             self.set_receiving(True)
             except Exception as error:
-                logger.warning("no hints from Redis", error=repr(error))
+                outages.report("no hints from Redis", error)
             finally:
                 self.set_receiving(False)
             # Exponential backoff with jitter.
@@ -298,8 +300,8 @@ class Hub[S: Subscriber]:
             soon.clear()
             try:
                 await work()
-            except (Exception, Overloaded):
-                logger.exception("hub tries again")
+            except (Exception, Overloaded) as error:
+                outages.report("hub tries again", error)
 
     async def do_due(self) -> None:
         """Close the connections whose session has ended."""

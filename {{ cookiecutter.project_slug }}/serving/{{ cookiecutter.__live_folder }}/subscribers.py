@@ -5,11 +5,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-import structlog
-
+from serving import outages
 from serving.threads import Overloaded
-
-logger = structlog.get_logger(__name__)
 
 # Frames of one connection in memory, and frames of one query. If a browser reads slowly,
 # more frames wait in the database.
@@ -119,7 +116,7 @@ class Subscriber:
         try:
             found = await self.read((place.topic, place.last))
         except (Exception, Overloaded) as error:
-            logger.error("frames not read", topic=place.topic, error=repr(error))
+            outages.report("frames not read", error, topic=place.topic)
             # Move it behind the other topics, whose queries may work.
             if self.places.get(place.topic) is place:
                 self.places[place.topic] = self.places.pop(place.topic)

@@ -10,6 +10,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.db import Error
 
+from serving import outages
 from serving.live.hints import apublish
 
 from . import limits, posting
@@ -60,6 +61,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self.room = self.scope["url_route"]["kwargs"]["room"]
         if not is_room_name(self.room) or not limits.may_enter(self.user, self.room):
             # Before accept(), this refuses the handshake with 403.
+            reason = "not this user" if self.user.is_authenticated else "not logged in"
+            structlog.contextvars.bind_contextvars(refused=reason)
             await self.close()
             return
         await self.accept()
@@ -75,8 +78,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.reply("error", text=str(error), limit=error.limit)
             await self.close(TOO_MANY_SOCKETS, error.limit)
             return
-        except Error:
-            logger.exception("chat not entered", room=self.room)
+        except Error as error:
+            outages.report("chat not entered", error, room=self.room)
             await self.close(1011)
             return
         self.writer = asyncio.create_task(self.write(self.socket))
@@ -125,8 +128,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
             details = {"limit": error.limit, "key": error.key or frame.key}
             given = {name: value for name, value in details.items() if value}
             await self.reply("error", text=str(error), **given)
-        except Error:
-            logger.exception("chat frame not done", type=frame.type, room=frame.room)
+        except Error as error:
+            outages.report("chat frame not done", error, type=frame.type, room=frame.room)
             await self.reply("error", text="That did not work.", key=frame.key, again=True)
 
     def count_frame(self) -> None:

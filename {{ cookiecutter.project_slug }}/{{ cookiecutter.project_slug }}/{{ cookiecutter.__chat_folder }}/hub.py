@@ -5,10 +5,10 @@ serving/live/ delivers the messages. This module adds history and presence.
 
 from collections.abc import Iterable
 
-import structlog
 from channels.db import database_sync_to_async
 from django.db import Error
 
+from serving import outages
 from serving.live import hub
 from serving.live.batches import Batch
 from serving.live.hints import Hint, apublish
@@ -18,8 +18,6 @@ from serving.threads import Overloaded
 from . import limits, posting, presence
 from .frames import FrameError, encode
 from .sockets import Socket
-
-logger = structlog.get_logger(__name__)
 
 # A socket in a room, and the id of the last message that its browser has, if any.
 type Entry = tuple[presence.Seat, int | None]
@@ -89,9 +87,9 @@ class Hub(hub.Hub[Socket]):
         self.remove(socket)
         try:
             await self.departures(socket.name)
-        except (Error, Overloaded):
+        except (Error, Overloaded) as error:
             # Its row expires, because nobody renews it.
-            logger.exception("chat presence not deleted")
+            outages.report("chat presence not deleted", error)
         await self.note_departure(rooms)
 
     # Who is here
@@ -123,7 +121,7 @@ class Hub(hub.Hub[Socket]):
                 if here:
                     await apublish(Hint("people", room))
             except (Exception, Overloaded) as error:
-                logger.error("people not shown", room=room, error=repr(error))
+                outages.report("people not shown", error, room=room)
                 self.changed[room] = here or self.changed.get(room, False)
         await super().do_due()
         if self.loop.time() - self.renewed_at >= self.RENEW_INTERVAL:

@@ -6,15 +6,13 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 import random
 from collections.abc import AsyncIterator
 
-import structlog
 from django.db import Error
 
+from serving import outages
 from serving.live.subscribers import Subscriber
 from serving.request_thread import release_thread
 
 from .hub import Hub
-
-logger = structlog.get_logger(__name__)
 
 # Seconds. Proxies close idle streams, and a failed write detects a client that is gone.
 # HEARTBEAT_TIMEOUT in notifications.js is 40.
@@ -49,6 +47,6 @@ async def stream(
             if not subscriber.closing:
                 yield HEARTBEAT
     except Error as error:
-        logger.error("stream ended", error=repr(error))
+        outages.report("stream ended", error)
     finally:
         hub.remove(subscriber)
