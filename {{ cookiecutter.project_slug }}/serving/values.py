@@ -58,10 +58,8 @@ MAIL_URL = re.compile(rf"[a-z+]+://{SERVER}/?")
 LOCAL_HOST = re.compile(r"localhost|127(\.\d+){3}|::1")
 {% if cookiecutter.__live %}
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-TLS = (
-    rf"(({'|'.join(TLS_FILES)})=[^&#]+|ssl_cert_reqs=(none|optional|required)"
-    "|ssl_check_hostname=(true|false))"
-)
+TLS = rf"({'|'.join(TLS_FILES)})=[^&#]+|ssl_check_hostname=(true|false)"
+TLS = rf"({TLS}|ssl_cert_reqs=(none|optional|required))"
 REDIS_URL = re.compile(rf"redis(s)?://{SERVER}(/\d*)?(?(1)(\?{TLS}(&{TLS})*)?)")
 REDIS_FILE = re.compile(rf"unix://{LOGIN}/[^?#]+(\?db=\d+)?")
 {% endif %}
@@ -84,10 +82,7 @@ def stop(sentence: str) -> NoReturn:
 
 
 def load_dotenv(path: Path) -> None:
-    """Set the variables in a .env that are not set already.
-
-    A $ in it begins no variable. Windows puts a mark at its start.
-    """
+    """Set the variables in a .env that are not set already. A $ in it is no variable."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = list(parse_stream(file))
@@ -201,15 +196,9 @@ def postgresql(url: str) -> dict[str, Any]:
             "config/database.py. While you develop on SQLite, type `uv run just dev` and "
             "`uv run just manage …`."
         )
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": found.pop("dbname", ""),
-        "USER": found.pop("user", ""),
-        "PASSWORD": found.pop("password", ""),
-        "HOST": found.pop("host", ""),
-        "PORT": found.pop("port", ""),
-        "OPTIONS": found,
-    }
+    keys = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host"}
+    parts = {key: found.pop(name, "") for key, name in (keys | {"PORT": "port"}).items()}
+    return {"ENGINE": "django.db.backends.postgresql", **parts, "OPTIONS": found}
 {% endif %}
 {% if cookiecutter.__live %}
 
