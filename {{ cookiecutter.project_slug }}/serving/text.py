@@ -7,9 +7,15 @@ addresses and in JSON, and Django hands them on as they are.
 
 from typing import Any
 
+from django.contrib.sessions.backends.base import SessionBase
 from django.core.exceptions import BadRequest
 from django.db import DataError
 from django.db.backends.signals import connection_created
+
+# A session key of that kind is none: the error page asks for the session too.
+sessions: Any = SessionBase
+is_key = sessions._validate_session_key
+sessions._validate_session_key = lambda self, key: is_key(self, key) and key.isprintable()
 
 
 def guard(connection: Any, **kwargs: Any) -> None:
