@@ -206,8 +206,12 @@ def test_page_without_its_database_is_a_503_and_the_log_has_one_line(
             assert int(answer.headers["Retry-After"]) > 0
             assert "database cannot be reached" in answer.text
             request_id = answer.headers["X-Request-ID"]
-            wait_until(lambda wanted=request_id: site.lines_of(wanted), "the access line is there")
-            assert site.lines_of(request_id)[-1]["away"] == "database"
+            wait_until(
+                lambda wanted=request_id: (
+                    "database" in {line.get("away") for line in site.lines_of(wanted)}
+                ),
+                "the access line says why",
+            )
         # Those that need no database are as ever.
         assert site.get("/health/live").status_code == 200
         assert site.get("/accounts/login/").status_code == 200
@@ -269,28 +273,6 @@ def test_process_that_never_reached_its_database_is_not_ready(town: Town) -> Non
         wait_until(lambda: status_of(late) == (200, "ok"), "it has reached it")
 
 
-@pytest.mark.parametrize(
-    ("fault", "checks"),
-    [
-        (Town.no_connection_left, {"database": "failed"}),
-        (Town.without_writes, {"cache": "failed", "channel_layer": "ok"}),
-        (Town.hanging_redis, {"cache": "failed", "channel_layer": "no answer"}),
-    ],
-    ids=["no connection left", "no writes", "hanging Redis"],
-)
-def test_what_all_share_takes_no_process_out_of_rotation(
-    town: Town, site: Site, fault: Any, checks: dict[str, str]
-) -> None:
-    assert status_of(site) == (200, "ok")
-    with fault(town):
-        answer = site.get("/health/ready")
-        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-        assert checks.items() <= answer.json()["checks"].items()
-        assert site.get("/health/live").status_code == 200
-        assert site.get("/").status_code == 200
-    wait_until(lambda: status_of(site) == (200, "ok"), "all is well again")
-
-
 def test_site_without_redis_is_ready_and_loses_nothing(town: Town) -> None:
     live, pages = town.sites["uvicorn"], town.sites["gunicorn"]
     logs = [Log(live), Log(pages)]
@@ -320,6 +302,28 @@ def test_site_without_redis_is_ready_and_loses_nothing(town: Town) -> None:
         # Beside it, that log-ins are not counted and what the checks say.
         assert len(problems) <= 4, log.text
     assert len(logs[0].lines("Redis is back")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "checks"),
+    [
+        (Town.no_connection_left, {"database": "failed"}),
+        (Town.without_writes, {"cache": "failed", "channel_layer": "ok"}),
+        (Town.hanging_redis, {"cache": "failed", "channel_layer": "no answer"}),
+    ],
+    ids=["no connection left", "no writes", "hanging Redis"],
+)
+def test_what_all_share_takes_no_process_out_of_rotation(
+    town: Town, site: Site, fault: Any, checks: dict[str, str]
+) -> None:
+    assert status_of(site) == (200, "ok")
+    with fault(town):
+        answer = site.get("/health/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert checks.items() <= answer.json()["checks"].items()
+        assert site.get("/health/live").status_code == 200
+        assert site.get("/").status_code == 200
+    wait_until(lambda: status_of(site) == (200, "ok"), "all is well again")
 
 
 @pytest.mark.parametrize(
