@@ -1,0 +1,3 @@
+from probe_settings import *
+
+ROOT_URLCONF = "faults_urls"
