@@ -7,14 +7,8 @@ import pytest
 
 from tests.combinations import name_of
 from tests.conftest import Bake
-from tests.faults.scene import Fault, Scene
+from tests.faults.scene import PRODUCTS, Fault, Scene
 from tests.faults.table import Note
-
-PRODUCTS = [
-    {"interface": interface, "realtime": realtime, "database": "postgresql"}
-    for interface, realtime in (("wsgi", "none"), ("asgi", "sse"), ("both", "channels"))
-]
-
 
 @pytest.fixture(scope="session", params=PRODUCTS, ids=name_of)
 def stage(

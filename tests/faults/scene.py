@@ -21,15 +21,24 @@ from tests.herd import sessions
 from tests.house import House
 from tests.project import PRODUCTION, Project
 from tests.services import answers, wait_until
-from tests.site import Site, cmdline, prepare, probes_of
+from tests.site import Site, cmdline, prepare, probes_of, running
 
+PRODUCTS = [
+    {"interface": interface, "realtime": realtime, "database": "postgresql"}
+    for interface, realtime in (("wsgi", "none"), ("asgi", "sse"), ("both", "channels"))
+]
 PROBES = Path(__file__).with_name("probes")
 CLIENTS = 20
 # Seconds of load before a fault and after it.
 BEFORE = AFTER = 2
 # What any answer of a site is that works.
 GOOD = {"200", "201"}
-STARTS = {"wsgi": "gunicorn", "asgi": "uvicorn", "both": "caddy"}
+# What `just serve` runs when it has migrated and collected.
+COMMANDS = {
+    "wsgi": ["gunicorn", "--config", "config/gunicorn.conf.py"],
+    "asgi": ["python", "-m", "config.uvicorn_conf"],
+    "both": ["python", "-m", "config.serve"],
+}
 
 
 @dataclass
@@ -100,7 +109,12 @@ class Scene(House):
             "DJANGO_HTTPS": "false",
             "WEB_CONCURRENCY": "2",
         }
-        super().__init__(project, STARTS[project.answers["interface"]], folder, given | variables)
+        super().__init__(project, "uvicorn", folder, given | variables)
+        # What a new version and the clock are like: see probes/faults_settings.py.
+        self.release, self.clock = folder / "release", folder / "clock"
+        self.release.write_text("")
+        self.clock.write_text("0")
+        self.variables |= {"FAULTS_RELEASE": str(self.release), "FAULTS_CLOCK": str(self.clock)}
         self.name = f"{project.answers['interface']}/{project.answers['realtime']}"
         self.stack = ExitStack()
         self.crowd = Crowd(self.port)
@@ -144,6 +158,16 @@ class Scene(House):
             ]
             if has(realtime="channels")
             else [],
+        )  # fmt: skip
+
+    def start_site(self, **changes: str) -> None:
+        self.variables |= changes
+        command = COMMANDS[self.project.answers["interface"]]
+        self.site = self.server.enter_context(
+            running(
+                self.project, command, self.folder / "log", "faults", self.port, 180,
+                **self.variables,
+            )
         )  # fmt: skip
 
     # What can be done to it
@@ -267,6 +291,8 @@ class Scene(House):
     def restore(self) -> None:
         """Have everything run again, whatever a test has left."""
         self.crowd.stop()
+        self.release.write_text("")
+        self.clock.write_text("0")
         with suppress(subprocess.CalledProcessError):
             self.redis_cli("config", "set", "min-replicas-to-write", "0")
         self.database_up()
