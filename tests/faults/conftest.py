@@ -10,6 +10,7 @@ from tests.conftest import Bake
 from tests.faults.scene import PRODUCTS, Fault, Scene
 from tests.faults.table import Note
 
+
 @pytest.fixture(scope="session", params=PRODUCTS, ids=name_of)
 def stage(
     request: pytest.FixtureRequest, install: Bake, tmp_path_factory: pytest.TempPathFactory

@@ -47,9 +47,7 @@ class Connection:
                     await self.reader.readexactly(size + 2)
                 await self.reader.readline()
         except asyncio.IncompleteReadError as error:
-            raise ConnectionResetError(
-                "answer cut off" if error.partial else "no answer"
-            ) from None
+            raise ConnectionResetError("answer cut off" if error.partial else "no answer") from None
         if not keep or "\r\nconnection: close" in head:
             self.close()
         return int(head.split(" ")[1])
@@ -222,7 +220,9 @@ class Crowd:
     def is_live(self, reader: Reader, moment: float) -> bool:
         """Return whether a reader has what its visitor wrote last."""
         written = next(one.written for one in self.visitors if one.name == reader.name)
-        return not written or written[-1] in reader.heard[-5:] or written[-2:-1] == reader.heard[-1:]
+        return (
+            not written or written[-1] in reader.heard[-5:] or written[-2:-1] == reader.heard[-1:]
+        )
 
     def do[T](self, work: Callable[[], Awaitable[T]]) -> T:
         return self.talk.do(work)

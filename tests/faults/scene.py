@@ -100,9 +100,7 @@ class Scene(House):
     database: services.PostgreSQL
 
     def __init__(self, project: Project, folder: Path, **variables: str) -> None:
-        for probe in PROBES.glob("*.py"):
-            probes_of(project).mkdir(exist_ok=True)
-            shutil.copy(probe, probes_of(project))
+        self.copy_probes(project)
         given = PRODUCTION | {
             "DJANGO_SETTINGS_MODULE": "faults_settings",
             "PYTHONPATH": str(probes_of(project)),
@@ -137,6 +135,12 @@ class Scene(House):
 
     def __exit__(self, *error: object) -> None:
         self.stack.__exit__(*error)  # type: ignore[arg-type]
+
+    @staticmethod
+    def copy_probes(project: Project) -> None:
+        probes_of(project).mkdir(exist_ok=True)
+        for probe in PROBES.glob("*.py"):
+            shutil.copy(probe, probes_of(project))
 
     def let_everybody_come(self) -> None:
         keys = sessions(self, CLIENTS)
@@ -272,7 +276,10 @@ class Scene(House):
         if not people:
             return 0
         said = self.crowd.talk.settle()
-        messages = self.ask("select key from chat_message order by id")
+        messages = self.ask(
+            "select key from chat_message m join chat_room r on r.id = m.room_id "
+            "where r.name = 'faults' order by m.id"
+        )
         assert sorted(messages) == said, "lost or stored twice"
         for person in people:
             assert person.heard == sorted(set(person.heard)), "heard twice, or out of order"

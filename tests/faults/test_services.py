@@ -8,7 +8,6 @@ import pytest
 from tests.combinations import name_of
 from tests.faults.scene import PRODUCTS, Scene
 from tests.faults.table import Note
-from tests.services import wait_until
 
 pytestmark = pytest.mark.faults
 
@@ -110,7 +109,9 @@ def test_row_lock_that_is_never_released(scene: Scene, note: Note) -> None:
     )  # fmt: skip
     assert holder.stdin
     try:
-        holder.stdin.write("begin; update users_user set first_name = 'x' where username = 'ada';\n")
+        holder.stdin.write(
+            "begin; update users_user set first_name = 'x' where username = 'ada';\n"
+        )
         holder.stdin.flush()
         time.sleep(1)
         with scene.fault("a row stays locked; 30 requests want it") as fault:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.utils import timezone
-from probe_settings import *
+from probe_settings import *  # noqa: F403
 
 ROOT_URLCONF = "faults_urls"
 
