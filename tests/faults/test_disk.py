@@ -12,23 +12,27 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.combinations import name_of
 from tests.conftest import Bake
 from tests.faults.scene import COMMANDS, Fault, Scene, log_lines
 from tests.faults.table import Note
 from tests.project import PRODUCTION, Project
-from tests.services import missing, wait_until
+from tests.services import wait_until
 from tests.site import Site, prepare, probes_of, running
 
 pytestmark = pytest.mark.faults
 
-INTERFACES = ["wsgi", "asgi"]
+PROJECTS = [
+    {"interface": interface, "realtime": "none", "database": "sqlite"}
+    for interface in ("wsgi", "asgi")
+]
 
 
 @contextmanager
 def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
     """Mount a file system of so many MiB."""
     if os.geteuid() != 0:
-        missing("A small file system", "fakeroot is not enough: run this as root")
+        pytest.skip("A small file system wants root: run this as root.")
     folder.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder], check=True
@@ -52,9 +56,9 @@ def full(disk: Path) -> Iterator[None]:
         filler.unlink()
 
 
-@pytest.fixture(scope="module", params=INTERFACES)
+@pytest.fixture(scope="module", params=PROJECTS, ids=name_of)
 def project(request: pytest.FixtureRequest, install: Bake) -> Project:
-    return install(interface=request.param, realtime="none", database="sqlite")
+    return install(**request.param)
 
 
 @contextmanager
