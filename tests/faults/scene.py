@@ -196,7 +196,8 @@ class Scene(House):
     def database_up(self) -> None:
         """Let it go on, or start it with the options that it had."""
         for process in self.database_processes():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
         if not answers(self.database.port):
             self.database_do("restart")
 

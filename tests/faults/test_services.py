@@ -2,7 +2,9 @@
 
 import subprocess
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from tests.combinations import name_of
@@ -36,9 +38,9 @@ def test_redis(scene: Scene, note: Note, fault: str) -> None:
     """Nobody notices: what is stored is found without it, a little later."""
     names = {
         "restarted": "Redis is restarted",
-        "stopped": "Redis is stopped for 8 s",
-        "writes": "Redis refuses writes for 8 s",
-        "hangs": "Redis hangs for 8 s (SIGSTOP)",
+        "stopped": "Redis is stopped for 6 s",
+        "writes": "Redis refuses writes for 6 s",
+        "hangs": "Redis hangs for 6 s (SIGSTOP)",
     }
     with scene.fault(names[fault]) as seen:
         match fault:
@@ -46,16 +48,16 @@ def test_redis(scene: Scene, note: Note, fault: str) -> None:
                 scene.restart_redis()
             case "stopped":
                 scene.redis.close()
-                time.sleep(8)
+                time.sleep(6)
                 scene.start_redis()
             case "writes":
                 scene.redis_cli("config", "set", "min-replicas-to-write", "1")
-                time.sleep(8)
+                time.sleep(6)
                 scene.redis_cli("config", "set", "min-replicas-to-write", "0")
             case "hangs":
                 redis = scene.redis_process()
                 redis.suspend()
-                time.sleep(8)
+                time.sleep(6)
                 redis.resume()
     assert seen.count("200", "201") == sum(seen.outcomes.values()), seen.outcomes
     note(seen)
@@ -79,7 +81,8 @@ def test_postgresql(scene: Scene, note: Note, fault: str) -> None:
                 scene.database_up()
             case "hangs":
                 for process in scene.database_processes():
-                    process.suspend()
+                    with suppress(psutil.NoSuchProcess):
+                        process.suspend()
                 time.sleep(15)
                 scene.database_up()
     assert seen.lost == 0, seen.outcomes
@@ -87,14 +90,14 @@ def test_postgresql(scene: Scene, note: Note, fault: str) -> None:
 
 
 def test_no_connection_to_postgresql_is_free(scene: Scene, note: Note) -> None:
-    with scene.fault("PostgreSQL has no connection free for 8 s") as fault:
+    with scene.fault("PostgreSQL has no connection free for 6 s") as fault:
         taker = subprocess.Popen(
             [scene.project.bin / "python", "-c", TAKE, scene.variables["DATABASE_URL"]],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert taker.stdout
         assert taker.stdout.readline() == "full\n"
-        time.sleep(8)
+        time.sleep(6)
         taker.kill()
         taker.wait()
     assert fault.lost == 0, fault.outcomes
