@@ -32,8 +32,7 @@ class Message(models.Model):
     # Chosen by the sender. A message that is sent again has the same key: stored once.
     key = models.CharField(max_length=64)
     text = models.TextField(max_length=MAX_LENGTH)
-    # By the database's clock, which all machines share.
-    sent_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(db_default=Now(), editable=False)  # one clock for all
 
     class Meta:
         ordering = ["pk"]

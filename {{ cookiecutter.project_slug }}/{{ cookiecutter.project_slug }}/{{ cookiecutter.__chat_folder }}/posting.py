@@ -90,14 +90,12 @@ def check_rate(author: User) -> None:
     """Raise FrameError if `author` has sent too much this second."""
     newest = Message.objects.filter(author=author).order_by("-pk")
     times = list(newest.values_list("sent_at", Now())[: limits.MESSAGES_PER_SECOND])
-    if len(times) == limits.MESSAGES_PER_SECOND:
-        sent_at, now = times[-1]
-        # One in the future is from before somebody set that clock back.
-        if timedelta(0) <= now - sent_at < timedelta(seconds=1):
-            raise FrameError(
-                f"You can send {limits.MESSAGES_PER_SECOND} messages a second.",
-                "messages per second",
-            )
+    full = len(times) == limits.MESSAGES_PER_SECOND
+    if full and timedelta(0) <= times[-1][1] - times[-1][0] < timedelta(seconds=1):
+        raise FrameError(
+            f"You can send {limits.MESSAGES_PER_SECOND} messages a second.",
+            "messages per second",
+        )
 
 
 def missed(room: str, after: int, limit: int) -> list[tuple[int, str]]:

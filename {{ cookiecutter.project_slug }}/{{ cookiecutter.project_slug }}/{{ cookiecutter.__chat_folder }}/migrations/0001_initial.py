@@ -1,7 +1,7 @@
 import django.db.models.deletion
-import django.db.models.functions.datetime
 from django.conf import settings
 from django.db import migrations, models
+from django.db.models.functions import Now
 
 
 class Migration(migrations.Migration):
@@ -79,12 +79,7 @@ class Migration(migrations.Migration):
                 ),
                 ("key", models.CharField(max_length=64)),
                 ("text", models.TextField(max_length=2000)),
-                (
-                    "sent_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), editable=False
-                    ),
-                ),
+                ("sent_at", models.DateTimeField(db_default=Now(), editable=False)),
                 (
                     "author",
                     models.ForeignKey(
