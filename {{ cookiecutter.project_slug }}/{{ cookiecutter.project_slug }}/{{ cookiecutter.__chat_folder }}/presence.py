@@ -33,7 +33,8 @@ def current() -> QuerySet[Presence]:
 def renew(seats: Iterable[Seat]) -> None:
     """Store that these sockets are in these rooms now, and delete expired rows."""
     write(seats)
-    Presence.objects.filter(seen_at__lt=Now() - timedelta(seconds=2 * PRESENCE_TTL)).delete()
+    long_ago = Now() - timedelta(seconds=2 * PRESENCE_TTL)
+    Presence.objects.filter(seen_at__lt=long_ago).delete()
 
 
 def write(seats: Iterable[Seat]) -> None:
