@@ -19,6 +19,7 @@ collect_ignore = ["inside"]
 from tests import services
 from tests.combinations import PAIRWISE, SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
+from tests.faults import table as faults
 from tests.fidelity import table
 from tests.project import PRODUCTION, Project
 from tests.site import prepare, probes_of
@@ -228,12 +229,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     table.note(report)
+    faults.note(report)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # Parallel processes report to the first, which has no number.
     if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
         table.write()
+        faults.write()
 
 
 def pytest_configure(config: pytest.Config) -> None:

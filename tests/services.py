@@ -91,10 +91,11 @@ def missing(name: str, package: str) -> NoReturn:
 
 @dataclass(frozen=True)
 class PostgreSQL:
-    """A running server: its programs' folder and its port."""
+    """A running server: its programs' folder, its port, and its pg_ctl with all options."""
 
     programs: Path
     port: int
+    pg_ctl: tuple[str, ...] = ()
 
     def new_database(self) -> str:
         """Create an empty database and return its URL."""
@@ -163,7 +164,8 @@ def postgresql(
     try:
         if user != "postgres":
             run(programs / "createdb", "-h", folder, "-p", port, "-U", user, user)
-        yield PostgreSQL(programs, port)
+        control = (*prefix, programs / "pg_ctl", "-w", "-D", data, "-l", folder / "log")
+        yield PostgreSQL(programs, port, tuple(map(str, control)))
     finally:
         run(programs / "pg_ctl", "-w", "-m", "immediate", "-D", data, "stop")
 

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -68,6 +69,8 @@ class Person:
         self.said: list[str] = []
         self.outbox: list[dict[str, str]] = []
         self.connections = 0
+        # When the last message was acknowledged.
+        self.stored_at = 0.0
         self.changed = asyncio.Event()
 
     async def stay(self) -> None:
@@ -116,6 +119,7 @@ class Person:
         if frame["type"] == "message":
             self.heard.append(frame["id"])
         elif frame["type"] == "stored":
+            self.stored_at = time.monotonic()
             self.outbox = [one for one in self.outbox if one["key"] != frame["key"]]
             self.changed.set()
         elif frame["type"] == "error":

@@ -9,6 +9,7 @@ from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
 from tests.compat import PACKAGES, read_table
 from tests.compat.shop import rows
 from tests.conftest import Bake
+from tests.faults import table as faults
 from tests.fidelity import table
 from tests.project import Project
 from tests.test_bake import expected_files
@@ -117,3 +118,13 @@ def test_fidelity_table_has_every_row_and_none_is_worse() -> None:
 
     assert list(dict.fromkeys(line[0] for line in lines)) == table.cases()
     assert [line for line in lines if line[-1] not in ("same", "better")] == []
+
+
+def test_fault_table_has_only_what_was_seen_and_nothing_is_lost() -> None:
+    """What is in it was measured: `uv run pytest -m faults --write-tables`."""
+    lines = faults.read()
+
+    assert len(lines) > 20
+    assert {len(line) for line in lines} == {len(faults.HEAD)}
+    for line in lines:
+        assert "messages" not in line[3] or "; 0 of " in line[3]

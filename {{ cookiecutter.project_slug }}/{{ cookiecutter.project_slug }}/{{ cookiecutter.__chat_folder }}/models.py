@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 
 
 class Room(models.Model):
@@ -31,7 +32,7 @@ class Message(models.Model):
     # Chosen by the sender. A message that is sent again has the same key: stored once.
     key = models.CharField(max_length=64)
     text = models.TextField(max_length=MAX_LENGTH)
-    sent_at = models.DateTimeField(auto_now_add=True)
+    sent_at = models.DateTimeField(db_default=Now(), editable=False)  # one clock for all
 
     class Meta:
         ordering = ["pk"]

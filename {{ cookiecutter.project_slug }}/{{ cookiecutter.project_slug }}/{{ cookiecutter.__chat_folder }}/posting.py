@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from django.db import IntegrityError, connection, transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from serving.live.hints import Hint, publish_on_commit
 from {{ cookiecutter.project_slug }}.users.models import User
@@ -89,9 +89,9 @@ def prepare_limits(author: User) -> None:
 def check_rate(author: User) -> None:
     """Raise FrameError if `author` has sent too much this second."""
     newest = Message.objects.filter(author=author).order_by("-pk")
-    times = list(newest.values_list("sent_at", flat=True)[: limits.MESSAGES_PER_SECOND])
+    times = list(newest.values_list("sent_at", Now())[: limits.MESSAGES_PER_SECOND])
     full = len(times) == limits.MESSAGES_PER_SECOND
-    if full and times[-1] > timezone.now() - timedelta(seconds=1):
+    if full and timedelta(0) <= times[-1][1] - times[-1][0] < timedelta(seconds=1):
         raise FrameError(
             f"You can send {limits.MESSAGES_PER_SECOND} messages a second.",
             "messages per second",

@@ -1,6 +1,6 @@
 """Who is in which room: a row for each socket, which its process renews.
 
-The rows of a process that died expire after PRESENCE_TTL seconds.
+The rows of a process that died expire after PRESENCE_TTL seconds of the database's clock.
 """
 
 from collections import defaultdict
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Count, QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from {{ cookiecutter.project_slug }}.users.models import User
 
@@ -27,23 +27,21 @@ type Seat = tuple[str, int, str]
 
 def current() -> QuerySet[Presence]:
     """Return the rows that have not expired."""
-    oldest = timezone.now() - timedelta(seconds=PRESENCE_TTL)
-    return Presence.objects.filter(seen_at__gt=oldest)
+    return Presence.objects.filter(seen_at__gt=Now() - timedelta(seconds=PRESENCE_TTL))
 
 
 def renew(seats: Iterable[Seat]) -> None:
     """Store that these sockets are in these rooms now, and delete expired rows."""
     write(seats)
-    long_ago = timezone.now() - timedelta(seconds=2 * PRESENCE_TTL)
+    long_ago = Now() - timedelta(seconds=2 * PRESENCE_TTL)
     Presence.objects.filter(seen_at__lt=long_ago).delete()
 
 
 def write(seats: Iterable[Seat]) -> None:
     """Store that these sockets are in these rooms now."""
-    now = timezone.now()
     Presence.objects.bulk_create(
         [
-            Presence(room=room, user_id=user, socket=socket, seen_at=now)
+            Presence(room=room, user_id=user, socket=socket, seen_at=Now())
             for room, user, socket in seats
         ],
         update_conflicts=True,

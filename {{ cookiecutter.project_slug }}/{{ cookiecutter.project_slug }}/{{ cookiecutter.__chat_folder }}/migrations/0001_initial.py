@@ -1,6 +1,7 @@
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
+from django.db.models.functions import Now
 
 
 class Migration(migrations.Migration):
@@ -78,7 +79,7 @@ class Migration(migrations.Migration):
                 ),
                 ("key", models.CharField(max_length=64)),
                 ("text", models.TextField(max_length=2000)),
-                ("sent_at", models.DateTimeField(auto_now_add=True)),
+                ("sent_at", models.DateTimeField(db_default=Now(), editable=False)),
                 (
                     "author",
                     models.ForeignKey(

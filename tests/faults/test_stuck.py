@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.conftest import Prepare
+from tests.faults.scene import Fault, Scene, log_lines
+from tests.faults.table import Note
 from tests.services import wait_until
 from tests.site import COMMANDS, Site, running
 
-pytestmark = pytest.mark.serve
+pytestmark = pytest.mark.faults
 
 ANSWERS = {"interface": "both", "realtime": "none", "database": "sqlite"}
 
@@ -22,6 +25,8 @@ ANSWERS = {"interface": "both", "realtime": "none", "database": "sqlite"}
 def small_site(start: str, prepared: Prepare, folder: Path, **bounds: str) -> Iterator[Site]:
     """Run a site of one process whose pools have three threads at most."""
     project, variables = prepared(ANSWERS)
+    Scene.copy_probes(project)
+    variables = variables | {"DJANGO_SETTINGS_MODULE": "faults_settings"}
     variables = variables | {"WEB_CONCURRENCY": "1", "PROBE_THREADS": "3"} | bounds
     with running(project, COMMANDS[start], folder / "log", start, **variables) as site:
         # The first request brings the bounds.
@@ -69,14 +74,15 @@ def test_who_waits_for_too_long_gets_a_503(
 
 
 def test_process_without_a_thread_left_is_replaced(
-    start: str, prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
+    start: str, prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor, note: Note
 ) -> None:
+    """By views that never return. With its own bounds that takes 105 seconds."""
     with small_site(start, prepared, tmp_path, PROBE_STUCK_AFTER="4") as site:
         [worker] = site.workers()
         assert site.get("/probe/facts/").json()["pid"] == worker.pid
         site.killed.add(worker.pid)
         for _ in range(3):
-            background.submit(try_to_get, site, "/probe/wait/30/")
+            background.submit(try_to_get, site, "/fault/never/")
         time.sleep(1)
         background.submit(try_to_get, site, "/probe/facts/")
         if start == "uvicorn":
@@ -90,10 +96,14 @@ def test_process_without_a_thread_left_is_replaced(
         wait_until(lambda: [w.pid for w in site.workers()] != [worker.pid], "it is replaced", 60)
         wait_until(lambda: try_to_get(site, "/probe/facts/") == 200, "the new one answers", 30)
         assert site.get("/probe/facts/").json()["pid"] != worker.pid
+        fault = Fault("views that never return hold all threads", {"201": 1}, {"503": 1})
+        fault.remark = "the process says so, and is replaced"
+        fault.lines = log_lines(site.log)
+        note(fault, start)
 
 
 def test_process_whose_event_loop_is_held_up_is_replaced(
-    prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor
+    prepared: Prepare, tmp_path: Path, background: ThreadPoolExecutor, note: Note
 ) -> None:
     with small_site("uvicorn", prepared, tmp_path, PROBE_STUCK_AFTER="4") as site:
         worker = site.get("/probe/facts/").json()["pid"]
@@ -104,3 +114,28 @@ def test_process_whose_event_loop_is_held_up_is_replaced(
         wait_until(lambda: [w.pid for w in site.workers()] != [worker], "it is replaced", 60)
         wait_until(lambda: try_to_get(site, "/probe/facts/") == 200, "the new one answers", 30)
         assert site.get("/probe/facts/").json()["pid"] != worker
+        fault = Fault("a view blocks the event loop", {"201": 1}, {"none": 1})
+        fault.remark = "the process is replaced"
+        fault.lines = log_lines(site.log)
+        note(fault, "uvicorn")
+
+
+def test_view_that_leaks_memory(start: str, prepared: Prepare, tmp_path: Path, note: Note) -> None:
+    """Up to the limit of its process: it fails, other pages do not. (Where the kernel kills
+    the process instead, that is a killed worker.)"""
+    with small_site(start, prepared, tmp_path) as site:
+        [worker] = site.workers()
+        room = worker.memory_info().vms + 200 * 2**20
+        worker.rlimit(psutil.RLIMIT_AS, (room, room))
+        leaks = []
+        while not leaks or (leaks[-1] == 200 and len(leaks) < 100):
+            leaks.append(try_to_get(site, "/fault/leak/"))
+        assert leaks[-1] == 500
+        pages = [try_to_get(site, "/probe/facts/") for _ in range(20)]
+        assert pages == [200] * 20
+        fault = Fault(
+            "a view leaks memory up to the limit", {"200": 20 + leaks.count(200), "500": 1}
+        )
+        fault.remark = "other pages are answered"
+        fault.lines = log_lines(site.log)
+        note(fault, start)

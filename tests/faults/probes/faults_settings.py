@@ -1,0 +1,34 @@
+"""The settings of probe_settings, with faults that a file asks for."""
+
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from django.utils import timezone
+from probe_settings import *  # noqa: F403
+
+ROOT_URLCONF = "faults_urls"
+
+# A new version that cannot be imported, or takes long to be.
+if release := os.environ.get("FAULTS_RELEASE"):
+    new = Path(release).read_text()
+    if new == "broken":
+        raise RuntimeError("This version is broken.")
+    if new:
+        time.sleep(float(new))
+
+# Seconds by which the clock of this host is wrong, which a file may change at any time.
+if clock := os.environ.get("FAULTS_CLOCK"):
+    now, seconds = timezone.now, time.time
+    offset = [float(Path(clock).read_text())]
+
+    def follow() -> None:
+        while True:
+            time.sleep(0.2)
+            offset[0] = float(Path(clock).read_text() or offset[0])
+
+    threading.Thread(target=follow, daemon=True).start()
+    timezone.now = lambda: now() + timedelta(seconds=offset[0])
+    time.time = lambda: seconds() + offset[0]

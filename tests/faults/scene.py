@@ -1,0 +1,323 @@
+"""A site with a PostgreSQL and a Redis of its own under load, and a fault in the middle of it."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from tests import services
+from tests.faults.crowd import Crowd
+from tests.herd import sessions
+from tests.house import House
+from tests.project import PRODUCTION, Project
+from tests.services import answers, wait_until
+from tests.site import Site, cmdline, prepare, probes_of, running
+
+PRODUCTS = [
+    {"interface": interface, "realtime": realtime, "database": "postgresql"}
+    for interface, realtime in (("wsgi", "none"), ("asgi", "sse"), ("both", "channels"))
+]
+PROBES = Path(__file__).with_name("probes")
+CLIENTS = 20
+# Seconds of load before a fault and after it.
+BEFORE = AFTER = 2
+# What any answer of a site is that works.
+GOOD = {"200", "201"}
+# What `just serve` runs when it has migrated and collected.
+COMMANDS = {
+    "wsgi": ["gunicorn", "--config", "config/gunicorn.conf.py"],
+    "asgi": ["python", "-m", "config.uvicorn_conf"],
+    "both": ["python", "-m", "config.serve"],
+}
+
+
+@dataclass
+class Fault:
+    """What came of a fault, for those who looked on."""
+
+    name: str
+    outcomes: dict[str, int] = field(default_factory=dict)
+    ready: dict[str, int] = field(default_factory=dict)
+    # Messages and notifications that nobody lost and nobody heard twice.
+    messages: int = 0
+    # Seconds from the moment in which it was over until every client was served again.
+    recovered: float = 0
+    lines: int = 0
+    # Added by a test: what is particular to its fault.
+    remark: str = ""
+
+    def count(self, *outcomes: str) -> int:
+        return sum(self.outcomes.get(outcome, 0) for outcome in outcomes)
+
+    @property
+    def lost(self) -> int:
+        """Return how many requests a server had that got no answer. Whom nobody let in, and
+        who was told to come again, has lost nothing."""
+        return sum(
+            number
+            for outcome, number in self.outcomes.items()
+            if outcome not in GOOD | {"refused", "500", "502", "503", "504"}
+        )
+
+    def row(self, project: str) -> list[str]:
+        """Return its line of the table in docs/faults.md."""
+        told = {"200": 0} | {"200": self.count(*GOOD)}
+        told |= {name: n for name, n in sorted(self.outcomes.items()) if name not in GOOD}
+        seen = ", ".join(f"{number} × {name}" for name, number in told.items())
+        ready = ", ".join(sorted(self.ready)) or "not asked"
+        lost = f"{self.lost}" + (f"; 0 of {self.messages} messages" if self.messages else "")
+        seen += f"; {self.remark}" if self.remark else ""
+        return [self.name, project, seen, lost, f"{self.recovered:.1f}", ready, str(self.lines)]
+
+
+def log_lines(text: str) -> int:
+    """Count the lines that tell of more than one request, one socket or one stream."""
+    count = 0
+    for line in text.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("logger") == "access" or entry.get("event") in (
+                "chat entered", "chat left",
+            ):  # fmt: skip
+                continue
+        count += 1
+    return count
+
+
+class Scene(House):
+    """A site, its services, and everybody who uses it."""
+
+    database: services.PostgreSQL
+
+    def __init__(self, project: Project, folder: Path, **variables: str) -> None:
+        self.copy_probes(project)
+        given = PRODUCTION | {
+            "DJANGO_SETTINGS_MODULE": "faults_settings",
+            "PYTHONPATH": str(probes_of(project)),
+            "DJANGO_HTTPS": "false",
+            "WEB_CONCURRENCY": "2",
+        }
+        super().__init__(project, "uvicorn", folder, given | variables)
+        # What a new version and the clock are like: see probes/faults_settings.py.
+        self.release, self.clock = folder / "release", folder / "clock"
+        self.release.write_text("")
+        self.clock.write_text("0")
+        self.variables |= {"FAULTS_RELEASE": str(self.release), "FAULTS_CLOCK": str(self.clock)}
+        self.name = f"{project.answers['interface']}/{project.answers['realtime']}"
+        self.stack = ExitStack()
+        self.crowd = Crowd(self.port)
+
+    def __enter__(self) -> Self:
+        with self.stack:
+            where = self.stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="tests-postgresql-")
+            )
+            self.database = self.stack.enter_context(services.postgresql(Path(where)))
+            self.stack.callback(self.database_up)
+            self.variables["DATABASE_URL"] = self.database.new_database()
+            prepare(self.project, **self.variables)
+            self.stack.push(super().__exit__)
+            super().__enter__()
+            self.let_everybody_come()
+            self.stack.callback(self.crowd.talk.end)
+            self.stack = self.stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stack.__exit__(*error)  # type: ignore[arg-type]
+
+    @staticmethod
+    def copy_probes(project: Project) -> None:
+        probes_of(project).mkdir(exist_ok=True)
+        for probe in PROBES.glob("*.py"):
+            shutil.copy(probe, probes_of(project))
+
+    def let_everybody_come(self) -> None:
+        keys = sessions(self, CLIENTS)
+        names = [f"herd-{number}" for number in range(CLIENTS)]
+        cookies = {name: f"sessionid={key}" for name, key in zip(names, keys, strict=True)}
+        has = self.project.is_
+        ways = ["fault"] if has(interface="wsgi") else ["fault", "async"]
+        suffix = "?notify=1" if has(realtime="sse") else ""
+        self.crowd.come(
+            [
+                (name, f"/{ways[n % len(ways)]}/write/{name}/{{}}/{suffix}")
+                for n, name in enumerate(names)
+            ],
+            list(cookies.items()) if has(realtime="sse") else [],
+            [
+                (name, f"ws://localhost:{self.port}/ws/chat/faults/", {"Cookie": cookie},
+                 self.site.origin)
+                for name, cookie in cookies.items()
+            ]
+            if has(realtime="channels")
+            else [],
+        )  # fmt: skip
+
+    def start_site(self, **changes: str) -> None:
+        self.variables |= changes
+        command = COMMANDS[self.project.answers["interface"]]
+        self.site = self.server.enter_context(
+            running(
+                self.project, command, self.folder / "log", "faults", self.port, 180,
+                **self.variables,
+            )
+        )  # fmt: skip
+
+    # What can be done to it
+
+    def masters(self) -> list[psutil.Process]:
+        """Return gunicorn's and uvicorn's first processes."""
+        return [
+            process
+            for process in self.site.note_family()
+            if (words := cmdline(process))
+            and {"gunicorn", "config.uvicorn_conf"} & {Path(word).name for word in words}
+            and not {"gunicorn", "config.uvicorn_conf"}
+            & {Path(word).name for word in cmdline(process.parent())}
+            and "just" not in Path(words[0]).name
+        ]
+
+    def database_do(self, *words: str) -> None:
+        subprocess.run(
+            [*self.database.pg_ctl, *words], check=True, stdout=subprocess.DEVNULL, cwd="/"
+        )
+
+    def database_up(self) -> None:
+        """Let it go on, or start it with the options that it had."""
+        for process in self.database_processes():
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+        if not answers(self.database.port):
+            self.database_do("restart")
+
+    def database_processes(self) -> list[psutil.Process]:
+        data = Path(self.database.pg_ctl[self.database.pg_ctl.index("-D") + 1])
+        with suppress(OSError, psutil.NoSuchProcess):
+            first = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+            return [first, *first.children()]
+        return []
+
+    def redis_cli(self, *words: str) -> str:
+        return subprocess.run(
+            ["redis-cli", "-p", str(self.redis_port), *words],
+            check=True, stdout=subprocess.PIPE, text=True,
+        ).stdout  # fmt: skip
+
+    def redis_process(self) -> psutil.Process:
+        info = self.redis_cli("info", "server")
+        return psutil.Process(int(re.findall(r"process_id:(\d+)", info)[0]))
+
+    def signal_masters(self, number: signal.Signals) -> None:
+        for process in self.masters():
+            process.send_signal(number)
+
+    def workers_are_new(self, old: set[int], all_of_them: bool = True) -> bool:
+        """Return whether there are as many workers as before and none, or not all, of the old."""
+        now = {worker.pid for worker in self.site.workers()}
+        return len(now) == len(old) and (not now & old if all_of_them else now != old)
+
+    # What comes of it
+
+    @contextmanager
+    def fault(self, name: str, seconds: float = 60) -> Iterator[Fault]:
+        """Do what is in the block under load; then everybody is served again.
+
+        Its end is the moment in which the fault is over. Fails if it takes longer than
+        `seconds` until every client has done something that it began after that, if a write
+        that was acknowledged is not there, or if a message is lost or heard twice.
+        """
+        fault = Fault(name)
+        crowd = self.crowd
+        crowd.start()
+        wait_until(lambda: crowd.is_well_since(0), "everybody is there", 60)
+        crowd.start()
+        began = len(self.site.log)
+        time.sleep(BEFORE)
+        try:
+            yield fault
+            over = time.monotonic()
+            wait_until(
+                lambda: crowd.is_well_since(over), f"all are served after {name}", seconds, 0.1
+            )
+            fault.recovered = time.monotonic() - over
+            time.sleep(AFTER)
+        finally:
+            crowd.stop()
+            print(name, dict(crowd.outcomes), dict(crowd.ready))
+        fault.messages = self.check_nothing_is_lost()
+        fault.outcomes, fault.ready = dict(crowd.outcomes), dict(crowd.ready)
+        fault.lines = log_lines(self.site.log[began:])
+
+    def check_nothing_is_lost(self) -> int:
+        """Check what everybody wrote and said so far; return how many messages there are."""
+        written = {key for visitor in self.crowd.visitors for key in visitor.written}
+        # Those that are on their way are answered.
+        if self.crowd.readers:
+            wait_until(self.all_is_read, "all notifications are heard")
+            for reader in self.crowd.readers:
+                assert reader.ids == sorted(set(reader.ids)), "heard twice, or out of order"
+                assert len(reader.heard) == len(set(reader.heard)), "heard twice"
+            return len(written)
+        table = "users_user where username like 'herd-%-%'"
+        stored = self.ask(f"select username from {table}")
+        assert written <= set(stored), "what was acknowledged is not there"
+        assert len(stored) == len(set(stored))
+        people = self.crowd.talk.people
+        if not people:
+            return 0
+        said = self.crowd.talk.settle()
+        messages = self.ask(
+            "select key from chat_message m join chat_room r on r.id = m.room_id "
+            "where r.name = 'faults' order by m.id"
+        )
+        assert sorted(messages) == said, "lost or stored twice"
+        for person in people:
+            assert person.heard == sorted(set(person.heard)), "heard twice, or out of order"
+            assert person.heard == people[0].heard
+        return len(said)
+
+    def all_is_read(self) -> bool:
+        heard = {reader.name: set(reader.heard) for reader in self.crowd.readers}
+        return all(set(one.written) <= heard[one.name] for one in self.crowd.visitors)
+
+    def ask(self, sql: str) -> list[str]:
+        """Return the lines that the database answers."""
+        name = self.variables["DATABASE_URL"].rpartition("/")[2]
+        return self.database.query(sql, name).splitlines()
+
+    def restore(self) -> None:
+        """Have everything run again, whatever a test has left."""
+        self.crowd.stop()
+        self.release.write_text("")
+        self.clock.write_text("0")
+        with suppress(subprocess.CalledProcessError):
+            self.redis_cli("config", "set", "min-replicas-to-write", "0")
+        self.database_up()
+        if not is_up(self.site):
+            self.start_again()
+
+    def start_again(self) -> None:
+        """Start the site after its end, with what was known of it."""
+        known = self.site.sessions
+        with suppress(psutil.NoSuchProcess):
+            self.site.process.kill()
+        self.server.close()
+        self.start_site()
+        self.site.sessions = known
+
+
+def is_up(site: Site) -> bool:
+    with suppress(Exception):
+        return site.process.poll() is None and site.get("/health/live").status_code == 200
+    return False
