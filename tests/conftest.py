@@ -16,7 +16,7 @@ pytest.register_assert_rewrite("tests.containers", "tests.kubernetes.cluster", "
 # They are written for projects, and run in those.
 collect_ignore = ["inside"]
 
-from tests import services
+from tests import servers, services
 from tests.combinations import PAIRWISE, SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
 from tests.fidelity import table
@@ -228,12 +228,14 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     table.note(report)
+    servers.note(report)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # Parallel processes report to the first, which has no number.
     if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
         table.write()
+        servers.write()
 
 
 def pytest_configure(config: pytest.Config) -> None:
