@@ -155,7 +155,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_150, 80, 8_230),
+        (4_150, 80, 8_240),
     ),
 ]
 
