@@ -16,7 +16,7 @@ pytest.register_assert_rewrite("tests.containers", "tests.kubernetes.cluster", "
 # They are written for projects, and run in those.
 collect_ignore = ["inside"]
 
-from tests import services
+from tests import servers, services
 from tests.combinations import PAIRWISE, SITES, TEMPLATE, VALID, Answers, name_of
 from tests.containers import Built, built
 from tests.faults import table as faults
@@ -230,6 +230,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     table.note(report)
     faults.note(report)
+    servers.note(report)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -237,6 +238,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
         table.write()
         faults.write()
+        servers.write()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -55,7 +55,7 @@ def expected_files(project: Project) -> set[str]:
         files |= {
             "config/asgi.py", "config/uvicorn_conf.py", "tests/test_asgi.py",
             "serving/handler.py", "serving/heads.py", "serving/middleware.py",
-            "serving/request_thread.py", "serving/uvicorn_server.py",
+            "serving/request_thread.py", "serving/shutdown.py", "serving/uvicorn_server.py",
         }  # fmt: skip
     if both:
         files |= {"config/Caddyfile", "config/serve.py"}
@@ -81,7 +81,7 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if project.is_(realtime="sse"):
         files |= {
-            "serving/live/shutdown.py", "tests/browser.py", "tests/test_notifications.py",
+            "tests/browser.py", "tests/test_notifications.py",
             f"{notifications}/__init__.py", f"{notifications}/admin.py",
             f"{notifications}/apps.py", f"{notifications}/forms.py", f"{notifications}/hub.py",
             f"{notifications}/models.py", f"{notifications}/sending.py",

@@ -34,6 +34,7 @@ from django.conf import settings
 import serving.text  # noqa: F401
 {% if cookiecutter.__asgi %}
 from serving import metrics
+from serving.shutdown import Connection
 {% endif %}
 
 logger = structlog.get_logger("access")
@@ -46,6 +47,7 @@ FORWARDED = frozenset(
         "x-forwarded-host",
         "x-forwarded-port",
         "x-forwarded-proto",
+        "x-forwarded-ssl",
         "x-real-ip",
     }
 )
@@ -188,9 +190,13 @@ class WSGIEdge:
         self.application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        secure = environ["wsgi.url_scheme"] == "https"
+        if "HTTP_X_FORWARDED_PROTO" in environ or "HTTP_X_FORWARDED_SSL" in environ:
+            # uWSGI takes the scheme from these, whoever sends them.
+            secure = secure and "uwsgi.version" not in environ
         client = identify(
             environ.get("REMOTE_ADDR", ""),
-            environ["wsgi.url_scheme"] == "https",
+            secure,
             lambda name: environ.get(environ_key(name), ""),
         )
         for name in FORWARDED:
@@ -217,6 +223,10 @@ class WSGIEdge:
             return start_response(status, headers, exc_info)
 
         if "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH"):
+            if not environ.get("wsgi.input_terminated"):
+                # Of such a body some servers give nothing, and others wait for its end.
+                send_start("411 Length Required", [("Content-Length", "0")])
+                return []
             # A body in pieces, whose length nobody told: Django would take it for empty.
             with tempfile.SpooledTemporaryFile(
                 settings.FILE_UPLOAD_MAX_MEMORY_SIZE
@@ -288,7 +298,13 @@ class ASGIEdge:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            return await self.application(scope, receive, send)
+            try:
+                return await self.application(scope, receive, send)
+            except ValueError:  # Django and Channels know of no such events
+                for name in ("startup", "shutdown"):
+                    await receive()
+                    await send({"type": f"lifespan.{name}.complete"})
+                return
 
         # The server's own pairs, no copies: a socket keeps them for as long as it lives.
         headers: list[tuple[bytes, bytes]] = []
@@ -324,15 +340,16 @@ class ASGIEdge:
         }
         started = start(client)
         is_socket = scope["type"] == "websocket"
+        connection = Connection(is_socket, receive, send)
         metrics.OPEN["sockets"] += is_socket
         outcome: Event = {}
         received = 0
 
         async def inner_receive() -> Event:
             nonlocal received
-            event = await receive()
+            event = await connection.receive()
             if event["type"] == "websocket.disconnect":
-                outcome.setdefault("code", event["code"])
+                outcome.setdefault("code", event.get("code", 1005))
             elif event["type"] == "http.request":
                 received += len(event.get("body", b""))
                 if received > settings.MAX_BODY:
@@ -348,7 +365,7 @@ class ASGIEdge:
                 # Before it is accepted, closing a WebSocket is refusing its handshake.
                 outcome.setdefault("status", 403)
                 outcome.setdefault("code", event.get("code", 1000))
-            await send(event)
+            await connection.send(event)
 
         try:
 {% if not cookiecutter.__channels %}
@@ -368,6 +385,7 @@ class ASGIEdge:
             outcome.setdefault("status", 500)
             raise
         finally:
+            await connection.finish()
             metrics.OPEN["sockets"] -= is_socket
             log(
                 "request" if scope["type"] == "http" else "websocket",

@@ -36,6 +36,7 @@ FORWARDED = [
     "X-Forwarded-Host",
     "X-Forwarded-Port",
     "X-Forwarded-Proto",
+    "X-Forwarded-SSL",
     "X-Real-IP",
 ]
 # What a request to the applications below leaves in the log.
@@ -244,11 +245,34 @@ def test_wsgi_application_gets_a_body_whose_length_nobody_told() -> None:
                 "wsgi.url_scheme": "http",
                 "HTTP_TRANSFER_ENCODING": "chunked",
                 "wsgi.input": io.BytesIO(body),
+                "wsgi.input_terminated": True,
             },
             lambda status, headers, exc_info: None,
         )
 
     assert seen == bodies
+
+
+@pytest.mark.parametrize("header", ["HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_SSL"])
+def test_scheme_that_uwsgi_has_of_a_header_is_not_believed(header: str) -> None:
+    def scheme(peer: str, **told: Any) -> Any:
+        lines: list[Any] = []
+        ask(lines, REMOTE_ADDR=peer, **{"wsgi.url_scheme": "https"} | told)
+        return lines[0]["environ"]["wsgi.url_scheme"]
+
+    uwsgi: Any = {"uwsgi.version": b"2"}
+    assert scheme(STRANGER, **uwsgi) == "https"
+    assert scheme(STRANGER, **uwsgi, **{header: "https"}) == "http"
+    # Other servers believe their proxies only, and may have put the client in their place.
+    assert scheme(STRANGER, **{header: "https"}) == "https"
+    assert scheme(PROXY, **uwsgi, HTTP_X_FORWARDED_PROTO="https") == "https"
+
+
+def test_wsgi_server_that_does_not_end_a_body_in_pieces_is_not_asked_for_it() -> None:
+    """uWSGI gives nothing of it, wsgiref waits for ever."""
+    told: Any = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": None}
+
+    assert ask([], REQUEST_METHOD="POST", **told)[0][0] == "411 Length Required"
 
 
 @pytest.mark.parametrize("length", [str(MAX_BODY), "0", "", "nonsense"])
@@ -273,6 +297,7 @@ def test_wsgi_application_gets_no_body_that_is_too_large(told: dict[str, str]) -
         "PATH_INFO": "/",
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(bytes(MAX_BODY + 1)),
+        "wsgi.input_terminated": True,
     }
 
     def start_response(status: str, headers: Any, _: Any) -> None:
@@ -386,6 +411,24 @@ def test_asgi_application_gets_the_events_of_its_server_process() -> None:
     async_to_sync(ASGIEdge(application))(*event)
 
     assert seen == list(event)
+
+
+def test_server_process_of_an_application_that_knows_no_events_begins_and_ends() -> None:
+    """As Django, which raises before it receives anything."""
+    asked, told = ["startup", "shutdown"], []
+
+    async def application(*arguments: Any) -> None:
+        raise ValueError
+
+    async def receive() -> Any:
+        return {"type": f"lifespan.{asked.pop(0)}"}
+
+    async def send(event: Any) -> None:
+        told.append(event["type"])
+
+    async_to_sync(ASGIEdge(application))({"type": "lifespan"}, receive, send)
+
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 {% if cookiecutter.__channels %}
 
 

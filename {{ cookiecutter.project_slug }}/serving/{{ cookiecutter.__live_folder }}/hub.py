@@ -24,7 +24,7 @@ from . import hints
 from .batches import MAX_BATCH, Batch, in_thread
 from .hints import Hint
 from .sessions import users_of
-from .subscribers import MAX_WAITING, SESSION_ENDED, STOPPING, Frame, Place, Subscriber
+from .subscribers import MAX_WAITING, SESSION_ENDED, Frame, Place, Subscriber
 
 logger = structlog.get_logger(__name__)
 
@@ -59,7 +59,6 @@ class Hub[S: Subscriber]:
         self.topics: dict[str, Topic[S]] = {}
         self.subscribers: set[S] = set()
         self.tasks: list[asyncio.Task[None]] = []
-        self.stopping = False
         # Topics to query, each with the newest id that the database is known to have.
         self.stale: dict[str, int] = {}
         # Users whose sessions are to be checked.
@@ -123,8 +122,6 @@ class Hub[S: Subscriber]:
             # In an empty context, because they continue after this request.
             self.tasks = [self.loop.create_task(one, context=Context()) for one in work]
         self.subscribers.add(subscriber)
-        if self.stopping:
-            subscriber.close(STOPPING)
 
     def remove(self, subscriber: S) -> None:
         """Remove a connection. The last one ends the background work."""
@@ -174,12 +171,6 @@ class Hub[S: Subscriber]:
         topic.subscribers.discard(subscriber)
         if not topic.subscribers:
             del self.topics[name]
-
-    def stop(self) -> None:
-        """Close all connections, and new ones at once."""
-        self.stopping = True
-        for subscriber in self.subscribers:
-            subscriber.close(STOPPING)
 
     # What is new
 

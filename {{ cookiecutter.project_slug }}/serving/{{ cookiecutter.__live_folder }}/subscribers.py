@@ -14,10 +14,9 @@ MAX_WAITING = 50
 # Seconds until a failed query is retried.
 BACKOFF = 1
 
-# Why the site closes a connection. They are also close codes of WebSockets, where 4000 to
+# Why the site closes a connection. It is also the close code of a WebSocket, where 4000 to
 # 4999 are for applications.
 SESSION_ENDED = 4401
-STOPPING = 4503
 
 # A frame with its id. The frames of a topic are ordered by id.
 type Frame = tuple[int, str]

@@ -6,7 +6,6 @@ from django.db.models import Max
 
 from serving.live import hub
 from serving.live.batches import Batch
-from serving.live.shutdown import stop_on_signals
 from serving.live.subscribers import Frame, Subscriber
 
 from .models import Notification
@@ -20,7 +19,6 @@ class Hub(hub.Hub[Subscriber]):
 
     def __init__(self) -> None:
         super().__init__()
-        stop_on_signals()
         # After a restart of the server, all browsers reconnect at the same time.
         self.find_newest = Batch(self.newest_of)
 
