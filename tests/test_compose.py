@@ -313,6 +313,9 @@ def test_a_domain_is_all_that_https_takes(project: Project, toolbox: Project) ->
     def started_with(**values: str) -> list[str]:
         servers = read(project, **values)["services"]
         variables = {k: str(v) for k, v in servers["migrate"]["environment"].items()}
+        if project.is_(database="sqlite"):
+            # The folder of that file is in the container.
+            variables.pop("DATABASE_URL")
         said = project.must(
             str(toolbox.bin / "python"), "-c",
             "from config import environment as e; print(e.HTTPS, *e.ALLOWED_HOSTS)",
