@@ -146,6 +146,7 @@ class Scene(House):
         keys = sessions(self, CLIENTS)
         names = [f"herd-{number}" for number in range(CLIENTS)]
         cookies = {name: f"sessionid={key}" for name, key in zip(names, keys, strict=True)}
+        self.cookies = cookies
         has = self.project.is_
         ways = ["fault"] if has(interface="wsgi") else ["fault", "async"]
         suffix = "?notify=1" if has(realtime="sse") else ""

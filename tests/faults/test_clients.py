@@ -101,10 +101,13 @@ def test_thousand_clients(scene: Scene, note: Note, kind: str) -> None:
     note(fault)
 
 
-def handshake(port: int, path: str) -> bytes:
+def handshake(scene: Scene, path: str) -> bytes:
+    """Of somebody who is logged in: of others there are a few from each address only."""
     key = base64.b64encode(os.urandom(16)).decode()
+    cookie = next(iter(scene.cookies.values()))
     return (
-        f"GET {path} HTTP/1.1\r\n{HEAD.format(port=port)}Upgrade: websocket\r\n"
+        f"GET {path} HTTP/1.1\r\n{HEAD.format(port=scene.port)}Cookie: {cookie}\r\n"
+        f"Upgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
     ).encode()
 
@@ -118,7 +121,7 @@ def test_two_thousand_sockets(scene: Scene, note: Note) -> None:
         await asyncio.sleep(5)
 
     with scene.fault("2,000 sockets open", 120) as fault:
-        with_clients(scene, 2000, handshake(scene.port, "/ws/status/"), stay)
+        with_clients(scene, 2000, handshake(scene, "/ws/status/"), stay)
     assert fault.count("200", "201") == sum(fault.outcomes.values()), fault.outcomes
     note(fault)
 
@@ -127,7 +130,7 @@ def test_two_thousand_sockets(scene: Scene, note: Note) -> None:
 def test_deploy_with_a_thousand_sockets(scene: Scene, note: Note) -> None:
     """Each is closed with 1012, and let in when it comes back."""
     workers = {worker.pid for worker in scene.site.workers()}
-    first = handshake(scene.port, "/ws/status/")
+    first = handshake(scene, "/ws/status/")
 
     async def deploy(opened: list[Opened]) -> None:
         for reader, _ in opened:
