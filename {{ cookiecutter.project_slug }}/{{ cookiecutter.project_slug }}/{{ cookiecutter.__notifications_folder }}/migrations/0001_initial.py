@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                         validators=[
                             django.core.validators.RegexValidator(
                                 "\\A(/|https?://)[^\\x00-\\x20\\x7f]*\\Z",
-                                "Name a path of this site, or an http(s) address.",
+                                "Enter a path of this site, or an http(s) address.",
                             )
                         ],
                     ),
