@@ -90,7 +90,8 @@ class Site:
 
     @property
     def origin(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        # As browsers write it.
+        return f"http://{self.host}" + (f":{self.port}" if self.port != 80 else "")
 
     @property
     def log(self) -> str:

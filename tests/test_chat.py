@@ -59,7 +59,7 @@ def talk(house: House) -> Iterator[Talk]:
                 f"{user}-{number}",
                 f"ws://localhost:{port}/ws/chat/faults/",
                 {"Cookie": house.site.cookies_of(user)},
-                house.site.origin,
+                f"http://localhost:{port}",
             )
             for number, (user, port) in enumerate(zip(["ada", "bob"] * 3, ports, strict=True))
         )
