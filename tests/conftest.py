@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from xdist.scheduler import LoadScopeScheduling
 
-pytest.register_assert_rewrite("tests.containers", "tests.site")
+pytest.register_assert_rewrite("tests.containers", "tests.kubernetes.cluster", "tests.site")
 # They are written for projects, and run in those.
 collect_ignore = ["inside"]
 
@@ -181,7 +181,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # What runs if nobody says what: all that is quick, and of what starts servers one project for
 # each interface. Every choice of every question of code is in one of them.
 FIRST_LOOK = ("wsgi-none-sqlite", "asgi-sse-postgresql", "both-channels-postgresql")
-FIRST_LOOK_FILES = ("test_browser.py", "test_dev.py", "test_project.py", "test_serve.py")
+FIRST_LOOK_FILES = (
+    "test_browser.py",
+    "test_databases.py",
+    "test_dev.py",
+    "test_project.py",
+    "test_serve.py",
+)
 
 
 def is_first_look(config: pytest.Config) -> bool:

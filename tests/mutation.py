@@ -39,9 +39,21 @@ from cosmic_ray.work_item import TestOutcome
 from tests.combinations import CHOICES, TEMPLATE
 from tests.project import PYTEST_INSIDE, Project, uv
 
+ASYNC_VIEWS = [
+    "serving/test_async_forms.py",
+    "serving/test_async_headers.py",
+    "serving/test_async_sessions.py",
+    "serving/test_async_views.py",
+]
+HANDLER = [
+    "serving/test_handler.py",
+    "serving/test_handler_responses.py",
+    "serving/test_handler_threads.py",
+    *ASYNC_VIEWS,
+]
 # What serves every request, and the quick tests of it, in tests/inside/.
 FILES = {
-    "serving/middleware.py": ["serving/test_async_views.py"],
+    "serving/middleware.py": ASYNC_VIEWS,
     "serving/edge.py": ["serving/test_edge.py"],
     "serving/static_files.py": ["serving/test_static_files.py"],
     "serving/threads.py": [
@@ -52,12 +64,8 @@ FILES = {
         "serving/test_threads.py",
         "serving/test_processes.py",
     ],
-    "serving/request_thread.py": [
-        "serving/test_request_thread.py",
-        "serving/test_handler.py",
-        "serving/test_async_views.py",
-    ],
-    "serving/handler.py": ["serving/test_handler.py", "serving/test_async_views.py"],
+    "serving/request_thread.py": ["serving/test_request_thread.py", *HANDLER],
+    "serving/handler.py": HANDLER,
 }
 KNOWN = Path(__file__).with_name("mutants.toml")
 # One change for each place: of those that Cosmic Ray has for an operator, the nearest.
@@ -222,7 +230,7 @@ def survivors(
 ) -> tuple[list[Mutant], int]:
     """Return the mutants of a file that its tests let pass, and how many there were."""
     path = project.path / file
-    chosen_tests = [str(tests / name) for name in FILES[file] if (tests / name).exists()]
+    chosen_tests = [str(tests / name) for name in FILES[file]]
     command = shlex.join([str(project.bin / "python"), *PYTEST_INSIDE, "-x", *chosen_tests])
     started = time.monotonic()
     outcome, output = run_tests(command, 300)

@@ -112,8 +112,8 @@ class Project:
         questions = generate_context(str(TEMPLATE / "cookiecutter.json"), extra_context=answers)
         context = {"cookiecutter": prompt_for_config(questions, no_input=True)}
         environment = create_env_with_context(context)
-        # Where the project's own rules for tests hold.
-        tests = folder / "tests"
+        # Where the project's own rules for tests hold; a package of a name that it has not.
+        tests = folder / "tests" / "inside"
         for source in sorted(path for path in INSIDE.rglob("*") if path.is_file()):
             name = environment.from_string(str(source.relative_to(INSIDE))).render(context)
             if name.endswith(".py"):  # and not a cache, or one that is not wanted
@@ -126,3 +126,21 @@ class Project:
     def pytest_inside(self, tests: Path, **variables: str) -> str:
         """Run such tests in the installed project, all of which must pass; return the output."""
         return self.must("python", *PYTEST_INSIDE, str(tests), **variables)
+
+
+def production(project: Project) -> dict[str, str]:
+    """Return the environment of production; nothing in it is connected to."""
+    variables = dict(PRODUCTION)
+    if project.is_(database="postgresql"):
+        variables["DATABASE_URL"] = "postgresql://user:password@127.0.0.1:9/name"
+    if not project.is_(realtime="none"):
+        variables["REDIS_URL"] = "redis://127.0.0.1:9/0"
+    return variables
+
+
+def entry_modules(project: Project) -> list[str]:
+    return [
+        f"config.{name}"
+        for name in ("wsgi", "asgi")
+        if (project.path / "config" / f"{name}.py").exists()
+    ]

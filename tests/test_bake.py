@@ -232,11 +232,11 @@ def test_tests_inside_it_are_formatted_linted_and_typed(
 ) -> None:
     copy = Project(tmp_path / "copy", project.answers)
     shutil.copytree(project.path, copy.path, ignore=shutil.ignore_patterns(".venv"))
-    copy.write_inside_tests(copy.path / "inside")
+    copy.write_inside_tests(copy.path / "more")
     python = (str(toolbox.bin / "python"), "-m")
 
-    copy.must(*python, "ruff", "format", "--no-cache", "--check", "--diff", "inside")
-    copy.must(*python, "ruff", "check", "--no-cache", "inside")
+    copy.must(*python, "ruff", "format", "--no-cache", "--check", "--diff", "more")
+    copy.must(*python, "ruff", "check", "--no-cache", "more")
     copy.must(*python, "mypy", "--cache-dir", mypy_cache, ".", PYTHONDONTWRITEBYTECODE="1")
 
 

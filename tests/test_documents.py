@@ -7,11 +7,11 @@ import yaml
 
 from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
 from tests.compat import PACKAGES, read_table
+from tests.compat.shop import rows
 from tests.conftest import Bake
 from tests.fidelity import table
 from tests.project import Project
 from tests.test_bake import expected_files
-from tests.test_compat import NOT_YET, ROWS
 
 pytestmark = pytest.mark.bake
 
@@ -100,14 +100,15 @@ def test_names_are_in_the_files_that_documents_say(bake: Bake) -> None:
 
 
 def test_table_of_packages_is_that_of_their_suite() -> None:
-    head, *works = read_table()[: len(ROWS) + 1]
-    _, *not_yet = read_table()[len(ROWS) + 1 :]
+    done, lacks = rows()
+    head, *works = read_table()[: len(done) + 1]
+    _, *not_yet = read_table()[len(done) + 1 :]
 
-    assert {row[0]: row[-1] for row in works} == ROWS
+    assert {row[0]: row[-1] for row in works} == done
     assert {tuple(row[2:-1]) for row in works} == {("yes",) * len(CHOICES["interface"])}
     assert head[2:-1] == [f"`{interface}`" for interface in CHOICES["interface"]]
-    assert {row[0]: row[-1] for row in not_yet} == NOT_YET
-    assert set(ROWS) == set(PACKAGES)
+    assert {row[0]: row[-1] for row in not_yet} == lacks
+    assert set(done) == set(PACKAGES)
 
 
 def test_fidelity_table_has_every_row_and_none_is_worse() -> None:

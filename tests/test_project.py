@@ -1,6 +1,5 @@
 """Each combination installed: its own checks, its own tests, its entry modules."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from tests.combinations import PAIRWISE, SITES, Answers, name_of
 from tests.conftest import Bake
-from tests.project import PRODUCTION, PYTEST_INSIDE, Project, uv
+from tests.project import PRODUCTION, PYTEST_INSIDE, Project, entry_modules, production, uv
 from tests.services import PostgreSQL
 
 pytestmark = pytest.mark.project
@@ -21,24 +20,6 @@ pytestmark = pytest.mark.project
 def different(request: pytest.FixtureRequest, install: Bake) -> Project:
     """Each pair of answers in turn, installed."""
     return install(**request.param)
-
-
-def production(project: Project) -> dict[str, str]:
-    """Return the environment of production; nothing in it is connected to."""
-    variables = dict(PRODUCTION)
-    if project.is_(database="postgresql"):
-        variables["DATABASE_URL"] = "postgresql://user:password@127.0.0.1:9/name"
-    if not project.is_(realtime="none"):
-        variables["REDIS_URL"] = "redis://127.0.0.1:9/0"
-    return variables
-
-
-def entry_modules(project: Project) -> list[str]:
-    return [
-        f"config.{name}"
-        for name in ("wsgi", "asgi")
-        if (project.path / "config" / f"{name}.py").exists()
-    ]
 
 
 def test_deploy_check_is_silent(installed: Project) -> None:
@@ -197,100 +178,6 @@ def test_its_own_lint_passes(different: Project) -> None:
     assert "No changes detected" in output
 
 
-MODEL = """\
-from django.db import models
-
-
-class Item(models.Model):
-    name = models.CharField(max_length=20)
-
-    def __str__(self) -> str:
-        return self.name
-"""
-
-
-@pytest.mark.parametrize("slug", ["shop_window", "s" * 40])
-def test_new_app_is_installed_tested_and_linted(slug: str, bake: Bake) -> None:
-    """With its first model, and the migration as Django writes it."""
-    project = bake(project_slug=slug, interface="asgi", realtime="channels")
-    project.install()
-    before = project.files()
-
-    project.must("just", "startapp", "shop")
-
-    new = {name for name in project.files() - before if "_cache/" not in name}
-    assert new == {
-        "tests/test_shop.py",
-        *(f"{slug}/shop/{name}.py" for name in ("__init__", "admin", "apps", "models", "views")),
-        f"{slug}/shop/migrations/__init__.py",
-    }
-    assert f'    "{slug}.chat",\n    "{slug}.shop",\n' in project.read("config/settings.py")
-    (project.path / slug / "shop" / "models.py").write_text(MODEL)
-    project.must("just", "manage", "makemigrations", "shop")
-    project.must("just", "lint")
-    assert "1 passed" in project.must("just", "test", "-q", "-k", "test_app_is_installed")
-
-
-@pytest.mark.parametrize(
-    "name", ["my-app", "class", "users", "admin", "json", "Shop", "größe", "../x", ""]
-)
-def test_app_with_an_unfit_name_leaves_nothing_behind(name: str, install: Bake) -> None:
-    project = install(interface="wsgi", realtime="none", database="sqlite")
-    before = {path: path.read_bytes() for path in map(project.path.joinpath, project.files())}
-
-    run = project.run("just", "startapp", name)
-
-    assert run.returncode == 1
-    assert re.match(r"'.*' (is|conflicts) .*\.$", run.stdout.splitlines()[0]), run.stdout
-    assert "Traceback" not in run.stdout
-    assert before == {path: path.read_bytes() for path in before}
-    assert project.files() == {str(path.relative_to(project.path)) for path in before}
-
-
-@pytest.mark.parametrize("name", ["accounts", "pages"])
-def test_new_app_may_be_called_as_tests_of_the_project_are(name: str, bake: Bake) -> None:
-    project = bake(interface="wsgi")
-    project.install()
-    before = project.read(f"tests/test_{name}.py")
-
-    project.must("just", "startapp", name)
-
-    assert project.read(f"tests/test_{name}.py") == before
-    project.must("just", "lint")
-    run = project.must("just", "test", "-q", f"tests/test_{name}_app.py")
-    assert "1 passed" in run
-    assert "is taken" in project.run("just", "startapp", name).stdout
-
-
-def test_plain_startapp_is_tested_and_linted(bake: Bake) -> None:
-    """As Django's documentation says, at the root, once `just fix` has put it in shape."""
-    project = bake(interface="wsgi")
-    project.install()
-
-    project.must("django-admin", "startapp", "shop")
-    settings = project.path / "config" / "settings.py"
-    settings.write_text(settings.read_text().replace("APPS = [\n", 'APPS = [\n    "shop",\n'))
-    (project.path / "shop" / "models.py").write_text(MODEL)
-    project.must("just", "manage", "makemigrations", "shop")
-    (project.path / "shop" / "tests.py").write_text("def test_shop() -> None:\n    assert True\n")
-    project.must("just", "fix")
-    project.must("just", "lint")
-    assert "1 passed" in project.must("just", "test", "-q", "-k", "test_shop")
-
-
-def test_packages_without_types_may_be_installed_apps(bake: Bake) -> None:
-    """The type checker looks at all models, through everything that imports django.apps."""
-    project = bake(interface="asgi", realtime="channels")
-    project.must(uv(), "add", "--quiet", "djangorestframework")
-    project.install()
-    settings = project.path / "config" / "settings.py"
-    settings.write_text(
-        settings.read_text().replace("APPS = [\n", 'APPS = [\n    "rest_framework.authtoken",\n')
-    )
-
-    project.must("just", "lint")
-
-
 def test_entry_modules_import_first_thing(installed: Project) -> None:
     for module in entry_modules(installed):
         output = installed.must(
@@ -357,133 +244,6 @@ def test_processes_that_would_not_hear_each_other_are_refused(installed: Project
         assert run.returncode == 1
         assert "Set REDIS_URL, or WEB_CONCURRENCY=1." in run.stdout
         assert "Traceback" not in run.stdout
-
-
-FACTS = """
-import json
-from django.conf import settings
-from django.db import connection
-database = settings.DATABASES["default"]
-facts = {
-    "max_age": connection.settings_dict["CONN_MAX_AGE"],
-    "health_checks": connection.settings_dict["CONN_HEALTH_CHECKS"],
-    "atomic": connection.settings_dict["ATOMIC_REQUESTS"],
-}
-if connection.vendor == "sqlite":
-    with connection.cursor() as cursor:
-        facts["journal"] = cursor.execute("PRAGMA journal_mode").fetchone()[0]
-    facts["mode"] = database["OPTIONS"]["transaction_mode"]
-print(json.dumps(facts))
-"""
-
-
-def test_database_connections_are_kept(installed: Project, tmp_path: Path) -> None:
-    variables = production(installed)
-    if installed.is_(database="sqlite"):
-        variables["DATABASE_URL"] = f"sqlite:///{tmp_path}/db.sqlite3"
-    facts = json.loads(
-        installed.must("python", "manage.py", "shell", "-v", "0", "-c", FACTS, **variables)
-    )
-
-    # Connections are kept: under ASGI as well, where serving/threads.py has threads that live on.
-    assert facts["max_age"] == 60
-    assert facts["health_checks"]
-    assert not facts["atomic"]
-    if installed.is_(database="sqlite"):
-        assert (facts["journal"], facts["mode"]) == ("wal", "IMMEDIATE")
-
-
-PAGE = """
-import django
-django.setup()
-from django.db import connection
-connection.cursor().execute("select pg_sleep(2)")
-"""
-IDLE = """
-import time, django
-django.setup()
-from django.db import connection, transaction
-with transaction.atomic(), connection.cursor() as cursor:
-    cursor.execute("select 1")
-    time.sleep(2)
-    cursor.execute("select 1")
-print("done")
-"""
-REPORT = """
-import django
-django.setup()
-from django.db import connection, transaction
-with transaction.atomic(), connection.cursor() as cursor:
-    cursor.execute("SET LOCAL statement_timeout = '10min'")
-    cursor.execute("select pg_sleep(2)")
-print("done")
-"""
-SLOW_MIGRATION = """
-from django.db import migrations
-
-class Migration(migrations.Migration):
-    operations = [migrations.RunSQL("select pg_sleep(2)")]
-"""
-
-
-def test_a_query_of_a_page_has_a_time_limit_but_a_migration_has_none(
-    install: Bake, postgresql: PostgreSQL, tmp_path: Path
-) -> None:
-    """Here one of half a second, which the URL names; it wins over that of the settings."""
-    project = install(database="postgresql")
-    app = tmp_path / "slow"
-    (app / "migrations").mkdir(parents=True)
-    (app / "migrations/__init__.py").touch()
-    (app / "migrations/0001_initial.py").write_text(SLOW_MIGRATION)
-    (tmp_path / "slow_settings.py").write_text(
-        "from config.settings import *\nINSTALLED_APPS += ['slow']\n"
-    )
-    url = postgresql.new_database()
-    limits = "-c%20statement_timeout%3D500ms%20-c%20idle_in_transaction_session_timeout%3D500ms"
-    variables = PRODUCTION | {
-        "DATABASE_URL": f"{url}?options={limits}",
-        "DJANGO_SETTINGS_MODULE": "slow_settings",
-        "PYTHONPATH": f"{tmp_path}:.",
-    }
-
-    page = project.run("python", "-c", PAGE, **variables)
-    idle = project.run("python", "-c", IDLE, **variables)
-    report = project.run("python", "-c", REPORT, **variables)
-    migration = project.run("python", "manage.py", "migrate", **variables)
-    command = project.run("python", "manage.py", "shell", "-v", "0", "-c", IDLE, **variables)
-
-    assert "canceling statement due to statement timeout" in page.stdout
-    assert "idle-in-transaction timeout" in idle.stdout
-    assert report.stdout == "done\n"
-    assert "Applying slow.0001_initial... OK" in migration.stdout
-    assert command.stdout == "done\n"
-
-
-SESSION = """
-import {module}
-from django.db import connection
-
-new = connection.get_new_connection(connection.get_connection_params())
-print(new.info.parameter_status("TimeZone"), *(
-    new.execute(f"show {{name}}").fetchone()[0]
-    for name in ("statement_timeout", "idle_in_transaction_session_timeout")
-))
-"""
-
-
-def test_servers_begin_a_session_with_its_options(install: Bake, postgresql: PostgreSQL) -> None:
-    """Its time zone is that of Django from the start, so that it needs no query of its own."""
-    project = install(interface="both", realtime="channels", database="postgresql")
-    url = postgresql.new_database()
-    name = url.rpartition("/")[2]
-    postgresql.query(f"alter database {name} set timezone to 'Asia/Tokyo'", name)
-
-    for module in entry_modules(project):
-        output = project.must(
-            "python", "-W", "ignore:No directory at", "-c", SESSION.format(module=module),
-            **PRODUCTION, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:9/0",
-        )  # fmt: skip
-        assert output == "UTC 1min 1min\n"
 
 
 NUMBERS = """

@@ -1,5 +1,5 @@
-# Packages of the first weeks: appended to config/settings.py by tests/test_compat.py, each
-# as its documentation says.
+# Packages of the first weeks: appended to config/settings.py by equip(), each as its
+# documentation says.
 import os
 
 INSTALLED_APPS += [

@@ -1,4 +1,4 @@
-# Appended to config/urls.py by tests/test_compat.py.
+# Appended to config/urls.py by equip().
 from debug_toolbar.toolbar import debug_toolbar_urls
 from wagtail import urls as wagtail_urls
 from wagtail.admin import urls as wagtailadmin_urls
