@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.combinations import SITES, TEMPLATE, Answers, name_of
+from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, name_of
 from tests.conftest import Bake
 from tests.project import Project, clean_environment, uv
 
@@ -262,3 +262,20 @@ def test_commands_of_the_readme_change_an_answer(
         deployment="none",
     )  # fmt: skip
     assert contents(project) == contents(after)
+
+
+def test_table_of_files_is_what_the_answers_give(bake: Bake) -> None:
+    """docs/switching.md, for somebody who looks up what will change."""
+    files = {
+        interface: bake(**WSGI | {"interface": interface}).files()
+        for interface in CHOICES["interface"]
+    }
+    rows = []
+    for before, after in itertools.permutations(files, 2):
+        new, removed = (
+            ", ".join(f"`{name}`" for name in sorted(names)) or "none"
+            for names in (files[after] - files[before], files[before] - files[after])
+        )
+        rows.append(f"| {before} | {after} | {new} | {removed} |\n")
+
+    assert "".join(rows) in (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
