@@ -30,6 +30,8 @@ COMMAND = {
 }
 
 
+# Before pytest brings the tests of each shop together, which keeps their order.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the log of each shop be read when all others have written into it."""
     items.sort(key=lambda item: item.name.startswith("test_nothing_went_wrong_unseen["))
