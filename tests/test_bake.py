@@ -146,7 +146,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_000, 75, 7_400),
+        (4_000, 75, 7_430),
     ),
     (
         {
@@ -155,7 +155,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_200, 80, 8_000),
+        (4_230, 80, 8_030),
     ),
 ]
 
@@ -197,7 +197,8 @@ def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:
 def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
     for name in placed.files():
         text = placed.read(name)
-        assert "cookiecutter" not in text, name
+        # Where it comes from stands at the end of the README, once.
+        assert "cookiecutter" not in text.replace("template cookiecutter-django-gateway", ""), name
         assert not re.search(r"my.?site", text, re.IGNORECASE), f"{name} has the default name"
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
         if not name.endswith(".html"):
