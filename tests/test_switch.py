@@ -145,7 +145,9 @@ def contents(project: Project) -> dict[str, bytes | None]:
         folders[:] = [name for name in folders if name != ".git"]
         for name in (*folders, *files):
             path = Path(folder, name)
-            if name not in {".env", ".cruft.json"}:
+            # The secrets of a machine stay, with their folder.
+            only_secrets = path.is_dir() and [one.name for one in path.iterdir()] == [".env"]
+            if name not in {".env", ".cruft.json"} and not only_secrets:
                 content = None if path.is_dir() else path.read_bytes()
                 found[str(path.relative_to(project.path))] = content
     return found
