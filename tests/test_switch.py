@@ -50,7 +50,12 @@ def name_of_move(move: tuple[Answers, Answers]) -> str:
 def git(folder: Path, *arguments: str) -> str:
     """Run git in `folder`; return what it printed."""
     return subprocess.run(
-        ["git", *AUTHOR, *arguments], cwd=folder, check=True, text=True, stdout=subprocess.PIPE
+        # This checkout may belong to somebody else, as in a container.
+        ["git", "-c", "safe.directory=*", *AUTHOR, *arguments],
+        cwd=folder,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
     ).stdout
 
 
