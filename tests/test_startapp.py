@@ -36,7 +36,7 @@ def test_new_app_is_installed_tested_and_linted(slug: str, bake: Bake) -> None:
         *(f"{slug}/shop/{name}.py" for name in ("__init__", "admin", "apps", "models", "views")),
         f"{slug}/shop/migrations/__init__.py",
     }
-    assert f'    "{slug}.chat",\n    "{slug}.shop",\n' in project.read("config/settings.py")
+    assert f'    "{slug}.welcome",\n    "{slug}.shop",\n' in project.read("config/settings.py")
     (project.path / slug / "shop" / "models.py").write_text(MODEL)
     project.must("just", "manage", "makemigrations", "shop")
     project.must("just", "lint")
