@@ -1,8 +1,8 @@
 # The template updates this file: see serving/README.md.
-"""How often somebody may try: to log in, to have a mail sent.
+"""Limits of attempts, for example to log in or to request an email.
 
-The cache counts: without a shared one each process does for itself. While it is away nobody
-does, so that who knows the password gets in all the same.
+The counts are in the cache. Without a shared cache, each process counts on its own. If the
+cache is unavailable, nothing is limited, so that users can still log in.
 """
 
 import hashlib
@@ -27,15 +27,20 @@ BACKGROUND = ThreadPoolExecutor(2, "background")
 
 
 def address_of(request: HttpRequest | None) -> str:
-    """Return for whom attempts are counted: of IPv6 a customer has a whole /64."""
+    """Return the client address for counting. For IPv6 it is the /64: one customer has all
+    of that."""
     address = str(request.META["REMOTE_ADDR"]) if request else ""
     return str(IPv6Interface(f"{address}/64").network) if ":" in address else address
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """Attempts in `seconds`: at an account from one place, or anybody could lock out people
-    elsewhere, and of an address at them all: a high number, as an office may have one."""
+    """The limits of attempts in `seconds`.
+
+    `of_account` is for one account from one address. If it were for the account alone,
+    anybody could lock its user out. `of_address` is for one address and all accounts. It is
+    high, because an office may share one address.
+    """
 
     kind: str
     seconds: int
@@ -43,15 +48,17 @@ class Attempts:
     of_address: int
 
     def may_try(self, account: str, place: str, address: str) -> bool:
-        """Count an attempt, and return whether it may be made. Nothing is looked at before.
-        `place` is the address, or empty for those from wherever."""
+        """Count an attempt, and return whether it is allowed. Call it before other checks.
+
+        `place` is the client address, or "" to count the account from all addresses.
+        """
         try:
             allowed = self.count(1, account, place) <= self.of_account and (
                 self.count(1, address) <= self.of_address
-                # Guesses of others hold up nobody who got in there before.
+                # Other people's guesses do not stop a user who logged in there before.
                 or bool(cache.get(self.key("known", account, place)))
             )
-        except Exception as error:  # each kind of cache has its own
+        except Exception as error:  # each cache backend has its own exceptions
             counter.failed(error)
             return True
         counter.works()
@@ -60,7 +67,7 @@ class Attempts:
         return allowed
 
     def succeeded(self, account: str, address: str) -> None:
-        """Take an attempt back, and know the account at that address for a month."""
+        """Uncount an attempt, and remember the account at this address for a month."""
         with suppress(Exception):
             self.count(-1, account, address)
             self.count(-1, address)
@@ -76,17 +83,17 @@ class Attempts:
 
 
 def in_background(call: Callable[[], object]) -> None:
-    """Call something without waiting for it: how long it takes would tell what it did."""
+    """Run `call` without waiting for it: its duration would tell what it did."""
 
     def run() -> None:
         try:
             call()
         except Exception:
-            logger.exception("not done in the background")
+            logger.exception("background call failed")
         finally:
             close_old_connections()
 
-    if connection.in_atomic_block:  # Another thread would not see what that did.
+    if connection.in_atomic_block:  # Another thread cannot see this transaction.
         call()
-    else:  # With the language of the request, and its id in the log.
+    else:  # The context has the language of the request, and its id for the log.
         BACKGROUND.submit(copy_context().run, run)

@@ -55,7 +55,7 @@ FORWARDED = frozenset(
 # What is taken off a request, and what is read of it here.
 REMOVED = FORWARDED | {"x-request-id"}
 READ = REMOVED | {"content-length", "host"}
-# What an application begins its answer with.
+# The first event of a response.
 ANSWERS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
 type Event = dict[str, Any]
@@ -148,7 +148,7 @@ def is_too_large(content_length: str) -> bool:
     Django itself writes one of any size to the disk, before it looks at the address that
     it was sent to.
     """
-    # Python reads no number of 5,000 digits.
+    # int() raises ValueError for a number with thousands of digits.
     return content_length.isdecimal() and int(content_length[:20]) > settings.MAX_BODY
 
 
@@ -192,7 +192,7 @@ class WSGIEdge:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         secure = environ["wsgi.url_scheme"] == "https"
         if "HTTP_X_FORWARDED_PROTO" in environ or "HTTP_X_FORWARDED_SSL" in environ:
-            # uWSGI takes the scheme from these, whoever sends them.
+            # uWSGI takes the scheme from these headers, even if a client has forged them.
             secure = secure and "uwsgi.version" not in environ
         client = identify(
             environ.get("REMOTE_ADDR", ""),
@@ -205,7 +205,7 @@ class WSGIEdge:
         environ["wsgi.url_scheme"] = "https" if client.secure else "http"
         environ["HTTP_X_REQUEST_ID"] = client.request_id
         if environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
-            # RFC 9112, 3.2: without a Host it is a 400, as it is with an empty one.
+            # RFC 9112, 3.2: a request without Host is a 400. Django refuses an empty one.
             environ.setdefault("HTTP_HOST", "")
         started = start(client)
 
@@ -224,7 +224,7 @@ class WSGIEdge:
 
         if "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH"):
             if not environ.get("wsgi.input_terminated"):
-                # Of such a body some servers give nothing, and others wait for its end.
+                # Some servers return nothing for such a body, others block.
                 send_start("411 Length Required", [("Content-Length", "0")])
                 return []
             # A body in pieces, whose length nobody told: Django would take it for empty.
@@ -269,7 +269,7 @@ def environ_key(name: str) -> str:
 async def refuse(
     scope: dict[str, Any], receive: Receive, send: Send, reason: str, status: int = 403
 ) -> None:
-    """Refuse the handshake of a WebSocket; the access line says why."""
+    """Refuse a WebSocket handshake; the access line has the reason."""
     structlog.contextvars.bind_contextvars(refused=reason)
     await receive()
     if status == 403 or "websocket.http.response" not in scope.get("extensions", ()):
@@ -300,7 +300,7 @@ class ASGIEdge:
         if scope["type"] == "lifespan":
             try:
                 return await self.application(scope, receive, send)
-            except ValueError:  # Django and Channels know of no such events
+            except ValueError:  # Django and Channels do not support these events
                 for name in ("startup", "shutdown"):
                     await receive()
                     await send({"type": f"lifespan.{name}.complete"})
@@ -327,7 +327,7 @@ class ASGIEdge:
         )
         request_id = (b"x-request-id", client.request_id.encode())
         if "host" not in own and scope.get("http_version") == "1.1":
-            # RFC 9112, 3.2: without a Host it is a 400, as it is with an empty one.
+            # RFC 9112, 3.2: a request without Host is a 400. Django refuses an empty one.
             headers.append((b"host", b""))
         inner = {
             **scope,

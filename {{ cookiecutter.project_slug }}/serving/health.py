@@ -3,20 +3,20 @@
 
 /health/live    The process answers. It touches nothing, or a database that is away would
                 get every process killed.
-/health/ready   503 if this process is better taken out of rotation than left in it: it is
-                stuck (serving/threads.py), it is stopping, or it has not reached its
-                database since it started, as one that was started with wrong settings.
+/health/ready   503 if requests should go to other processes: this one is stuck
+                (serving/threads.py), is stopping, or has not reached its database since
+                it started, perhaps because of wrong settings.
 
-What all processes share takes none of them out later on. They would all go at once, and
-there would be nobody left to say so. The answer is then 200, its status is "degraded" and
-not "ok", and it names what is away:
+An outage of a shared service is not a 503. All processes would leave the load balancer at
+the same time, and nothing could answer. The response is then 200 with the status "degraded"
+and the name of the service:
 
 database        A page that needs it is a 503 until it is back (serving/unavailable.py).
-cache           Pages do without; guesses of passwords are not counted. Where your own code
-                uses it, it is as with the database.
+cache           Pages work; wrong passwords are not counted. A page whose own code uses the
+                cache is a 503.
 {% if cookiecutter.__channels %}
-channel_layer   The chat goes on: what is said in other processes comes a little later, by
-                way of the database. Consumers of your own that use the layer fail.
+channel_layer   The chat works: messages of other processes come a little later, from the
+                database. Your own consumers that use the layer fail.
 {% endif %}
 """
 
@@ -84,7 +84,7 @@ CHECKS: dict[str, Callable[[], None]] = {
 REACHED = threading.Event()
 # One thread for each check: a library that hangs keeps its own and no other.
 THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
-# What is away if a check has no answer, or an error that says nothing of it.
+# The outage for a check that times out or fails for another reason.
 OUTAGES = {name: outages.Outage(name) for name in CHECKS} | {"database": outages.database}
 # Who asks while the checks run is told how they went last, at once: probes from outside
 # must not be able to hold every thread of this process.
@@ -98,7 +98,7 @@ def live() -> HttpResponse:
 
 
 def ready() -> HttpResponse:
-    """Answer 200, or 503 if no requests are to be sent here; say how each check went."""
+    """Answer 200, or 503 if requests should go elsewhere, with the result of each check."""
     if reason := overseer.problem() or overseer.stopping:
         return answer("failed", {"process": reason}, 503)
     if RUNNING.acquire(blocking=False):
@@ -118,7 +118,7 @@ def ready() -> HttpResponse:
 
 
 def answer(status: str, outcomes: dict[str, str], code: int = 200) -> HttpResponse:
-    """Return an answer for whoever asks, and for monitoring."""
+    """Return a response for load balancers and monitoring."""
     return JsonResponse({"status": status, "checks": outcomes}, status=code)
 
 

@@ -1,10 +1,13 @@
 # The template updates this file: see serving/README.md.
-"""How much of a request is read before Django is asked, by gunicorn and uvicorn alike.
+"""The limits of a request's head, the same under gunicorn and uvicorn.
 
-Bytes, line ends included: of the request line or of one header; headers; bytes of these.
-What is larger is a 414 or a 431. Proxies read a little more, and leave that to the servers.
+Larger requests are answered with 414 or 431. The proxies accept a little more, so that the
+answer is that of the servers.
 """
 
+# Bytes of the request line, and of each header, with its line end.
 LINE = 8 * 1024
+# The number of headers.
 HEADERS = 100
+# Bytes of all headers together, with their line ends.
 HEAD = 16 * 1024

@@ -43,11 +43,11 @@ def as_message(logger: Any, name: str, line: Any) -> tuple[tuple[str], dict[str,
 
 {% if cookiecutter.__asgi %}
 class SocketFilter(logging.Filter):
-    """Takes out what the access line tells of a WebSocket too, but without its query: there
-    may be a token in it. What anybody can send is no error of this site."""
+    """Removes lines about WebSockets that the access line repeats without the query string,
+    which may contain a token. Also removes errors that any client can cause."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # uvicorn's protocol for them and its library, both in a folder of that name.
+        # uvicorn's protocol and the library websockets are both in such a folder.
         return Path(record.pathname).parent.name != "websockets" or (
             record.levelno >= logging.ERROR and "UTF-8" not in str(record.msg)
         )

@@ -1,7 +1,7 @@
 # The template updates this file: see serving/README.md.
-"""What many processes share and is away: the log hears of it, but not from all who meet it.
+"""Outages of shared services, such as the database, without a log line per failed request.
 
-It has a line when that begins, one a minute while it lasts, and one when it is over.
+The log has a line when an outage begins, one per minute while it lasts, and one at its end.
 """
 
 import logging
@@ -15,13 +15,13 @@ from django.db.utils import OperationalError
 
 logger = structlog.get_logger(__name__)
 
-# Seconds between two lines about the same outage.
+# Seconds between two log lines about the same outage.
 INTERVAL = 60
 
-# Why PostgreSQL has no answer for anybody, by the beginning of its code: the connection, a
-# limit, a shutdown, the disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# The first characters of PostgreSQL's error codes that affect all clients: connection, limits,
+# shutdown, disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
 POSTGRESQL = ("08", "53", "57P", "58")
-# The same of SQLite (https://sqlite.org/rescode.html), and of Redis by the class.
+# The same for SQLite (https://sqlite.org/rescode.html), and the exceptions of redis-py.
 SQLITE = ("BUSY", "CANTOPEN", "FULL", "IOERR", "READONLY")
 REDIS = {
     "ConnectionError",
@@ -33,20 +33,20 @@ REDIS = {
 
 
 class Outage:
-    """Something that may be away, as this process sees it."""
+    """The state of a service, as this process sees it."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.lock = threading.Lock()
-        # When it went away; None while it is there.
+        # When the outage began; None while the service works.
         self.since: float | None = None
-        # Whether the log knows, when it was told, and how often it was away after that.
+        # Whether it was logged, when that was, and the failures since then.
         self.told = False
         self.told_at = float("-inf")
         self.failures = 0
 
     def failed(self, error: BaseException) -> None:
-        """Note that it was away for somebody."""
+        """Record a failure, and log it if it is time for a line."""
         now = time.monotonic()
         with self.lock:
             self.since = self.since or now
@@ -59,7 +59,7 @@ class Outage:
         logger.error(f"{self.name} is away", error=reason, failures=failures)
 
     def works(self) -> None:
-        """Note that it is there."""
+        """Record that the service works, and log the end of an outage."""
         if self.since is None:
             return
         with self.lock:
@@ -75,25 +75,28 @@ database, redis = Outage("database"), Outage("Redis")
 
 
 def outage_of(error: BaseException | None) -> Outage | None:
-    """Return what is away if that is the error, and not a query that is wrong or slow."""
+    """Return the service whose outage caused the error, or None.
+
+    A query that is wrong or slow is no outage.
+    """
     if isinstance(error, OperationalError):
         cause: Any = error.__cause__
         if name := getattr(cause, "sqlite_errorname", None):
             away = name.removeprefix("SQLITE_").startswith(SQLITE)
         else:
-            # Without a code PostgreSQL was not reached.
+            # Without a code, PostgreSQL was not reached.
             away = (getattr(cause, "sqlstate", None) or "08").startswith(POSTGRESQL)
         return database if away else None
-    # Not imported: a site may have none.
+    # Compared by name, because a site may not have redis-py installed.
     for one in type(error).__mro__:
         if one.__module__ == "redis.exceptions" and one.__name__ in REDIS:
             return redis
-    # It takes no writes, for want of a disk or of replicas, and has no class for that.
+    # Redis accepts no writes, because of its disk or replicas. redis-py has no class for it.
     return redis if str(error).startswith(("MISCONF ", "NOREPLICAS ")) else None
 
 
 def report(event: str, error: BaseException, **details: object) -> None:
-    """Log why something failed for which nobody waits."""
+    """Log an error of background work: as `event`, or as an outage."""
     if outage := outage_of(error):
         outage.failed(error)
     else:
@@ -101,19 +104,19 @@ def report(event: str, error: BaseException, **details: object) -> None:
 
 
 class Filter(logging.Filter):
-    """Takes the tracebacks of outages out of the log."""
+    """Removes the tracebacks of outages from the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         outage = outage_of(error)
-        # A page that is a 503 has told of it (serving/unavailable.py).
+        # serving/unavailable.py has recorded those of 503 responses.
         if error and outage and getattr(record, "status_code", 0) != 503:
             outage.failed(error)
         return not outage
 
 
 def connected(**kwargs: object) -> None:
-    """Note that there is a new connection to the database."""
+    """Record that the database works: a connection was opened."""
     database.works()
 
 

@@ -1,5 +1,9 @@
 # The template updates this file: see serving/README.md.
-"""What was made for somebody no cache keeps and no back button, unless a view says so."""
+"""Responses that depend on a session are not cached, unless the view sets Cache-Control.
+
+So a shared cache cannot give them to others, and the back button does not show them after a
+log-out.
+"""
 
 from django.contrib.sessions import middleware
 from django.http import HttpRequest, HttpResponse

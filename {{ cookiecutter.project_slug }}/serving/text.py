@@ -1,8 +1,10 @@
 # The template updates this file: see serving/README.md.
-"""Text that no database takes is the client's mistake: a 400, and not a 500.
+"""A request with text that a database refuses is answered with 400, not with 500.
 
-A zero byte, which PostgreSQL refuses, or half of a character. Both come in cookies, in
-addresses and in JSON, and Django hands them on as they are.
+PostgreSQL refuses zero bytes, and no database stores a lone surrogate. Clients can send
+both in cookies, URLs and JSON, and Django passes them on.
+
+This relies on SessionBase._validate_session_key and on the database's execute_wrappers.
 """
 
 from typing import Any
@@ -12,14 +14,14 @@ from django.core.exceptions import BadRequest
 from django.db import DataError
 from django.db.backends.signals import connection_created
 
-# A session key of that kind is none: the error page asks for the session too.
+# Such a session key counts as missing, because the error page reads the session, too.
 sessions: Any = SessionBase
 is_key = sessions._validate_session_key
 sessions._validate_session_key = lambda self, key: is_key(self, key) and key.isprintable()
 
 
 def guard(connection: Any, **kwargs: Any) -> None:
-    """Have a new connection refuse such a text."""
+    """Make a new connection raise BadRequest for such text."""
     connection.execute_wrappers.insert(0, refuse)
 
 
@@ -29,7 +31,7 @@ def refuse(execute: Any, *arguments: Any) -> Any:
     except (DataError, UnicodeEncodeError) as error:
         if isinstance(error, DataError) and "NUL" not in str(error):
             raise
-        raise BadRequest("text that no database takes") from None
+        raise BadRequest("text that no database stores") from None
 
 
 connection_created.connect(guard, dispatch_uid=__name__)

@@ -1,5 +1,5 @@
 # The template updates this file: see serving/README.md.
-"""The page that says that something is away, in the place of an Internal Server Error."""
+"""The 503 page for an outage, which replaces the Internal Server Error."""
 
 import sys
 
@@ -10,14 +10,14 @@ from django.views import defaults
 
 from serving.outages import outage_of
 
-# Seconds after which it is worth while to ask again.
+# Seconds after which clients should try again.
 RETRY_AFTER = 10
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer for a view that raised; this is handler500 of config/urls.py.
+    """Return the error page for an exception; handler500 in config/urls.py.
 
-    No session and no CSRF token is looked at: they may be in what is away.
+    It uses neither session nor CSRF token, because both may need the service that is away.
     """
     error = sys.exc_info()[1]
     outage = outage_of(error)

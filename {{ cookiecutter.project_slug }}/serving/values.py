@@ -1,8 +1,8 @@
 # The template updates this file: see serving/README.md.
-"""What values of the environment mean; config/environment.py lists the variables.
+"""Parses the values of environment variables; config/environment.py lists the variables.
 
 Each function returns what Django needs, or ends the process with a sentence that names the
-variable. None repeats a URL: it may have a password in it, and sentences go to the logs.
+variable. The sentence never contains a URL, because URLs may contain passwords.
 """
 
 import ipaddress
@@ -27,7 +27,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# As browsers send them and Django compares them: in ASCII, no underscore, no dot behind.
+# Host names as browsers send them: ASCII, without underscore and without a trailing dot.
 NAME = r"(?:[a-z0-9-]+\.)*[a-z0-9-]+"
 IPV6 = r"\[(?P<ipv6>[0-9a-f:.]+)\]"
 NAMES = {
@@ -48,7 +48,7 @@ NAMES = {
 LOGIN = r"((?P<user>[^/?#:]*)(:(?P<password>[^/?#]*))?@)?"
 SERVER = rf"{LOGIN}(?P<host>[\w.-]+|\[[\da-fA-F:.]+\])(:(?P<port>\d+))?"
 ESCAPES = "In user and password / is %2F, ? is %3F, # is %23, @ is %40, : is %3A, % is %25."
-# What EMAIL_URL may begin with: how the connection is encrypted, and the usual port.
+# The schemes of EMAIL_URL: the encryption of the connection, and the default port.
 MAIL_SCHEMES: dict[str, tuple[dict[str, bool], int]] = {
     "smtp": ({}, 25),
     "smtp+tls": ({"use_tls": True}, 587),  # STARTTLS
@@ -65,7 +65,7 @@ REDIS_FILE = re.compile(rf"unix://{LOGIN}/[^?#]+(\?db=\d+)?")
 {% endif %}
 SQLITE_URL = re.compile(r"sqlite:///(?P<path>([^?#%]|%[0-9A-Fa-f]{2})+)")
 {% if cookiecutter.__postgresql %}
-# libpq takes a part of a password for the host if there is an / or an @ in it.
+# If a password contains / or @, libpq takes a part of it for the host.
 POSTGRESQL_URL = re.compile(r"postgres(ql)?://([^@/]*@)?[^@/?\s]*(/[^@/?]*)?(\?.*)?")
 NUMBERS = re.compile(r"connect_timeout|tcp_user_timeout|keepalives\w*")
 OPTIONS = {
@@ -82,7 +82,7 @@ def stop(sentence: str) -> NoReturn:
 
 
 def load_dotenv(path: Path) -> None:
-    """Set the variables in a .env that are not set already. A $ in it is no variable."""
+    """Set the variables of a .env file that are not set yet. It does not expand $NAME."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             lines = list(parse_stream(file))
@@ -92,7 +92,7 @@ def load_dotenv(path: Path) -> None:
         stop(f"the file .env cannot be read: {error.strerror}.")
     except UnicodeDecodeError:
         stop("the file .env is not in UTF-8. Save it in that encoding.")
-    for line in reversed(lines):  # the last of a name counts
+    for line in reversed(lines):  # the last value of a name is used
         if line.error or "\0" in line.original.string:
             stop(f"line {line.original.line} of .env is not NAME=value, or lacks a quote.")
         if line.key and line.value is not None:
@@ -100,7 +100,7 @@ def load_dotenv(path: Path) -> None:
 
 
 def refuse_marks(names: Iterable[str]) -> None:
-    """Refuse line ends in values, and quotes around them, which docker and kubectl keep."""
+    """Refuse values with line ends, or between quotes: docker and kubectl keep these."""
     for name in names:
         value = os.environ.get(name, "")
         if not value.isprintable():
@@ -110,7 +110,7 @@ def refuse_marks(names: Iterable[str]) -> None:
 
 
 def fits(name: str, pattern: re.Pattern[str]) -> bool:
-    """Return whether a name is as browsers write it; IPv6 addresses are in short form."""
+    """Return whether `name` is as browsers send it. IPv6 must be in its short form."""
     try:
         match = pattern.fullmatch(name)
         short = match and match["ipv6"] and str(ipaddress.IPv6Address(match["ipv6"]))
@@ -120,7 +120,7 @@ def fits(name: str, pattern: re.Pattern[str]) -> bool:
 
 
 def checked(variable: str, names: list[str]) -> list[str]:
-    """Return the names in a variable of NAMES that are not empty, in lower case."""
+    """Return the non-empty names of a variable in NAMES, in lower case."""
     pattern, advice = NAMES[variable]
     names = [name.lower() for name in names if name]
     for name in names:
@@ -130,11 +130,11 @@ def checked(variable: str, names: list[str]) -> list[str]:
 
 
 def networks(addresses: list[str]) -> list[Network]:
-    """Return the networks that `addresses` name, each an IP address or a CIDR network."""
+    """Return `addresses` as networks; each is an IP address or a CIDR network."""
     try:
         return [ipaddress.ip_network(address) for address in addresses]
     except ValueError as error:
-        # Not even "*": whoever is believed can choose any address for itself.
+        # "*" is refused, too: a trusted client can forge any address.
         stop(
             f"FORWARDED_ALLOW_IPS has an entry that is no address or network ({error}). "
             "List those of your proxies, for example 10.0.0.0/8."
@@ -142,20 +142,20 @@ def networks(addresses: list[str]) -> list[Network]:
 
 
 def server(pattern: re.Pattern[str], url: str) -> dict[str, str] | None:
-    """Return the parts of a URL, decoded, or None if it does not fit."""
+    """Return the decoded parts of `url`, or None if it does not match `pattern`."""
     match = pattern.fullmatch(url)
     if not match or "%00" in url:
         return None
     found = match.groupdict("")
     try:
         found = {name: unquote(part, errors="strict") for name, part in found.items()}
-    except ValueError:  # bytes that are no UTF-8
+    except ValueError:  # not UTF-8
         return None
     return found if 0 < int(found.get("port") or 1) < 65536 else None
 
 
 def sqlite(url: str, folder: Path) -> dict[str, Any]:
-    """Return Django's settings for `url`, whose path begins at `folder` if relative."""
+    """Return Django's settings for `url`. A relative path starts at `folder`."""
     found = server(SQLITE_URL, url)
     if not found or found["path"] == ":memory:" or (folder / found["path"]).is_dir():
         stop(
@@ -171,7 +171,7 @@ def sqlite(url: str, folder: Path) -> dict[str, Any]:
 
 
 def postgresql(url: str) -> dict[str, Any]:
-    """Return Django's settings for `url`, which libpq itself reads.
+    """Return Django's settings for `url`, as parsed by libpq.
 
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS
     """
@@ -204,7 +204,7 @@ def postgresql(url: str) -> dict[str, Any]:
 
 
 def redis(url: str) -> str:
-    """Return REDIS_URL as it is, if each client in this project takes it for the same."""
+    """Return `url` unchanged, if all Redis clients of this project read it the same way."""
     options = parse_qs(url.partition("?")[2]).items()
     files = [Path(option[0]) for name, option in options if name in TLS_FILES]
     known = server(REDIS_URL, url) or server(REDIS_FILE, url)
@@ -221,7 +221,7 @@ def redis(url: str) -> str:
 
 
 def mail_server(url: str) -> dict[str, Any]:
-    """Return the options of MAILERS that say how mails get to the server at `url`.
+    """Return the options of MAILERS for the mail server at `url`.
 
     smtp+tls:// and smtps:// check the server's certificate, and send nothing to a server
     that does not encrypt.
@@ -255,7 +255,7 @@ def mail_server(url: str) -> dict[str, Any]:
 
 
 def sender(address: str) -> str:
-    """Return EMAIL_FROM as it is, if it is one address."""
+    """Return `address` unchanged, if it is one email address."""
     try:
         [found] = policy.SMTP.header_factory("from", address).addresses
     except (ValueError, IndexError):

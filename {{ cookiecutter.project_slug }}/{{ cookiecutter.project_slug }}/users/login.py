@@ -1,6 +1,6 @@
-"""Logging in, but not by guessing; new passwords, but no flood of mails.
+"""The log-in and the password reset, with limits against guessing and floods of emails.
 
-serving/attempts.py says how they are counted.
+serving/attempts.py counts the attempts.
 """
 
 from functools import partial
@@ -13,17 +13,18 @@ from django.core.exceptions import ValidationError
 
 from serving.attempts import Attempts, address_of, in_background
 
-WINDOW = 5 * 60  # seconds, in which there may be so many
-ATTEMPTS = 10  # wrong passwords for an account from one address
-ADDRESS_ATTEMPTS = 100  # wrong passwords from one address, whatever the account
-MAILS = 3  # to somebody who has forgotten the password
+# Limits for WINDOW seconds.
+WINDOW = 5 * 60
+ATTEMPTS = 10  # wrong passwords for one account from one address
+ADDRESS_ATTEMPTS = 100  # wrong passwords from one address, for all accounts
+MAILS = 3  # password reset emails for one account
 
 LOG_IN = Attempts("log-in", WINDOW, ATTEMPTS, ADDRESS_ATTEMPTS)
 RESET = Attempts("reset", WINDOW, MAILS, ADDRESS_ATTEMPTS)
 
 
 class LimitedForm(AuthenticationForm):
-    """Checks the password only if there were not too many attempts."""
+    """Refuses to check a password after too many attempts."""
 
     def clean(self) -> dict[str, Any]:
         account, address = self.cleaned_data.get("username", ""), address_of(self.request)
@@ -39,11 +40,11 @@ class LimitedForm(AuthenticationForm):
 
 
 class LimitedAdminForm(LimitedForm, AdminAuthenticationForm):
-    """The same for the admin, which lets only staff in."""
+    """The same for the admin, which admits only staff."""
 
 
 class ResetForm(PasswordResetForm):
-    """Answers the same, and as soon, whether there is somebody to send a mail to or not."""
+    """Gives the same response, after the same time, whether the account exists or not."""
 
     def save(self, *args: Any, **options: Any) -> None:
         address = address_of(options.get("request"))

@@ -32,7 +32,7 @@ class Message(models.Model):
     # Chosen by the sender. A message that is sent again has the same key: stored once.
     key = models.CharField(max_length=64)
     text = models.TextField(max_length=MAX_LENGTH)
-    sent_at = models.DateTimeField(db_default=Now(), editable=False)  # one clock for all
+    sent_at = models.DateTimeField(db_default=Now(), editable=False)  # the database's clock
 
     class Meta:
         ordering = ["pk"]
