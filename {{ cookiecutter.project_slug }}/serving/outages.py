@@ -18,8 +18,8 @@ logger = structlog.get_logger(__name__)
 # Seconds between two log lines about the same outage.
 INTERVAL = 60
 
-# The first characters of PostgreSQL's error codes that affect all clients: connection, limits,
-# shutdown, disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# How PostgreSQL's error codes begin if all clients are affected: connection, limits, shutdown,
+# disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
 POSTGRESQL = ("08", "53", "57P", "58")
 # The same for SQLite (https://sqlite.org/rescode.html), and the exceptions of redis-py.
 SQLITE = ("BUSY", "CANTOPEN", "FULL", "IOERR", "READONLY")
@@ -91,7 +91,7 @@ def outage_of(error: BaseException | None) -> Outage | None:
     for one in type(error).__mro__:
         if one.__module__ == "redis.exceptions" and one.__name__ in REDIS:
             return redis
-    # Redis accepts no writes, because of its disk or replicas. redis-py has no class for it.
+    # Redis accepts no writes, because of its disk or replicas. There is no class for it.
     return redis if str(error).startswith(("MISCONF ", "NOREPLICAS ")) else None
 
 
