@@ -18,8 +18,8 @@ logger = structlog.get_logger(__name__)
 # Seconds between two log lines about the same outage.
 INTERVAL = 60
 
-# How PostgreSQL's error codes begin if all clients are affected: connection, limits, shutdown,
-# disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# How PostgreSQL's error codes begin if all clients are affected: connection, limits,
+# shutdown, disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
 POSTGRESQL = ("08", "53", "57P", "58")
 # The same for SQLite (https://sqlite.org/rescode.html), and the exceptions of redis-py.
 SQLITE = ("BUSY", "CANTOPEN", "FULL", "IOERR", "READONLY")
