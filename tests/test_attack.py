@@ -1,7 +1,7 @@
 """What somebody tries who means harm, against the production commands on real services.
 
 What needs no server is in tests/inside/ (test_log_in.py, test_pages.py, serving/test_origins.py),
-what needs a proxy in test_proxies.py.
+what needs a proxy in tests/proxies/.
 """
 
 import json

@@ -16,16 +16,9 @@ import pytest
 
 from tests import raw, shapes
 from tests.conftest import Bake, Prepare
-from tests.test_proxies import (
-    DOMAIN,
-    ORIGIN,
-    PROXIES,
-    SITE,
-    Front,
-    cookies_of,
-    emitted,
-    standing,
-)
+from tests.proxies.front import PROXIES, Front, cookies_of, emitted, standing
+from tests.proxies.network import DOMAIN, SITE
+from tests.proxies.programs import ORIGIN
 
 pytestmark = pytest.mark.deploy
 
