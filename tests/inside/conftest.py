@@ -1,6 +1,10 @@
+import itertools
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from django.contrib.auth import get_user_model
 
 from serving import threads
@@ -14,6 +18,14 @@ from tests.browser import open_stream as open_stream
 def ada(db: None) -> Any:
     """A person with an account; the password is the user name, twice."""
     return get_user_model().objects.create_user("ada", "ada@example.com", "adaada")
+
+
+@pytest.fixture
+def lines(monkeypatch: Any) -> Iterator[list[Any]]:
+    """What is logged, in a world in which everything takes 250.16 milliseconds."""
+    monkeypatch.setattr(time, "perf_counter", itertools.count(100, 0.25016).__next__)
+    with structlog.testing.capture_logs() as lines:
+        yield lines
 
 
 class State(Pool):

@@ -7,6 +7,7 @@ from tests.combinations import VALID
 from tests.project import Project
 
 SYSTEMD = [answers for answers in VALID if answers["deployment"] == "systemd"]
+# A client that asks until it is told to stop, and counts the answers.
 LOAD = str(Path(__file__).parent.with_name("load.py"))
 type Unit = dict[str, list[str]]
 
