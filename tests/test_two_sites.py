@@ -13,7 +13,7 @@ from tests.conftest import Prepare
 from tests.house import House
 from tests.services import PostgreSQL, wait_until
 from tests.site import next_frame, prepare, say
-from tests.test_streams import PAUSE_WITH_REDIS, StreamHouse
+from tests.streams.house import PAUSE_WITH_REDIS, StreamHouse
 
 pytestmark = pytest.mark.serve
 
