@@ -153,9 +153,11 @@ class Site:
         headers = dict(headers or {})
         if user:
             headers["Cookie"] = self.cookies_of(user)
+        if origin == "same":
+            origin = f"http://{at}" if at else self.origin
         return connect(
             f"ws://{at or f'{self.host}:{self.port}'}{path}",
-            origin=self.origin if origin == "same" else origin,  # type: ignore[arg-type]
+            origin=origin,  # type: ignore[arg-type]
             additional_headers=headers,
             open_timeout=10,
             proxy=None,

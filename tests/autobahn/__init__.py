@@ -1,0 +1,1 @@
+"""Autobahn's suite of the WebSocket protocol (RFC 6455), against the emitted server."""
