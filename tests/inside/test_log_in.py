@@ -12,6 +12,9 @@ from django.contrib.auth.hashers import MD5PasswordHasher
 from django.core import mail
 from django.core.cache import cache
 from django.core.mail.backends.locmem import EmailBackend
+{% if cookiecutter.__postgresql %}
+from django.db import connection
+{% endif %}
 from django.test import Client
 from django.urls import reverse
 
@@ -202,6 +205,24 @@ def test_failure_in_the_background_is_logged(caplog: pytest.LogCaptureFixture) -
         time.sleep(0.01)
 
     assert "for a test" in caplog.text
+{% if cookiecutter.__postgresql %}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_background_keeps_no_connection() -> None:
+    both = threading.Barrier(2)
+
+    def keeps() -> bool:
+        both.wait(30)
+        return connection.connection is not None
+
+    attempts.in_background(get_user_model().objects.count)
+
+    assert [one.result() for one in [attempts.BACKGROUND.submit(keeps) for _ in (1, 2)]] == [
+        False,
+        False,
+    ]
+{% endif %}
 
 
 def test_mailbox_is_not_flooded_from_wherever(ada: Any) -> None:

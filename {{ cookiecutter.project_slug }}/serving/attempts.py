@@ -15,7 +15,7 @@ from ipaddress import IPv6Interface
 
 import structlog
 from django.core.cache import cache
-from django.db import close_old_connections, connection
+from django.db import connection, connections
 from django.http import HttpRequest
 
 from serving.outages import Outage
@@ -91,7 +91,8 @@ def in_background(call: Callable[[], object]) -> None:
         except Exception:
             logger.exception("background call failed")
         finally:
-            close_old_connections()
+            # It may be long until the next call.
+            connections.close_all()
 
     if connection.in_atomic_block:  # Another thread cannot see this transaction.
         call()
