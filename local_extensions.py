@@ -1,8 +1,10 @@
 """Refuse answers that no working project can be made of, before anything is written.
 
 cookiecutter loads this because cookiecutter.json names it in _extensions, and runs the check
-when the last question is answered. It runs on whatever Python cookiecutter runs on.
+when the last question is answered. It runs on whatever Python cookiecutter runs on: 3.8 and newer.
 """
+
+from __future__ import annotations
 
 import json
 import keyword
@@ -34,8 +36,36 @@ OWN_NAMES = {
     "notifications", "serving", "settings", "site", "static", "staticfiles", "templates",
     "tests", "users", "welcome",
 }  # fmt: skip
-# Missing in sys.stdlib_module_names: Python's own tests, and what newer Pythons add.
-MORE_MODULES = {"annotationlib", "compression", "test"}
+# Modules of the Pythons that a project can run on, 3.13 to 3.15. Written out, because they are not
+# those of the Python that runs cookiecutter.
+STANDARD_LIBRARY = {
+    "abc", "annotationlib", "antigravity", "argparse", "array", "ast", "asyncio", "atexit",
+    "base64", "bdb", "binascii", "bisect", "builtins", "bz2", "calendar", "cmath", "cmd",
+    "code", "codecs", "codeop", "collections", "colorsys", "compileall", "compression",
+    "concurrent", "configparser", "contextlib", "contextvars", "copy", "copyreg", "csv",
+    "ctypes", "curses", "dataclasses", "datetime", "dbm", "decimal", "difflib", "dis",
+    "doctest", "email", "encodings", "ensurepip", "enum", "errno", "faulthandler", "fcntl",
+    "filecmp", "fileinput", "fnmatch", "fractions", "ftplib", "functools", "gc", "genericpath",
+    "getopt", "getpass", "gettext", "glob", "graphlib", "grp", "gzip", "hashlib", "heapq",
+    "hmac", "html", "http", "idlelib", "imaplib", "importlib", "inspect", "io", "ipaddress",
+    "itertools", "json", "keyword", "linecache", "locale", "logging", "lzma", "mailbox",
+    "marshal", "math", "mimetypes", "mmap", "modulefinder", "msvcrt", "multiprocessing",
+    "netrc", "nt", "ntpath", "nturl2path", "numbers", "opcode", "operator", "optparse", "os",
+    "pathlib", "pdb", "pickle", "pickletools", "pkgutil", "platform", "plistlib", "poplib",
+    "posix", "posixpath", "pprint", "profile", "profiling", "pstats", "pty", "pwd",
+    "py_compile", "pyclbr", "pydoc", "pydoc_data", "pyexpat", "queue", "quopri", "random", "re",
+    "readline", "reprlib", "resource", "rlcompleter", "runpy", "sched", "secrets", "select",
+    "selectors", "shelve", "shlex", "shutil", "signal", "site", "smtplib", "socket",
+    "socketserver", "sqlite3", "sre_compile", "sre_constants", "sre_parse", "ssl", "stat",
+    "statistics", "string", "stringprep", "struct", "subprocess", "symtable", "sys",
+    "sysconfig", "syslog", "tabnanny", "tarfile", "tempfile", "termios", "test", "textwrap",
+    "this", "threading", "time", "timeit", "tkinter", "token", "tokenize", "tomllib", "trace",
+    "traceback", "tracemalloc", "tty", "turtle", "turtledemo", "types", "typing", "unicodedata",
+    "unittest", "urllib", "uuid", "venv", "warnings", "wave", "weakref", "webbrowser", "winreg",
+    "winsound", "wsgiref", "xml", "xmlrpc", "zipapp", "zipfile", "zipimport", "zlib", "zoneinfo",
+}  # fmt: skip
+# Words that have a special meaning only in some places; Python has had more with each release.
+SOFT_KEYWORDS = {"case", "lazy", "match", "type"}
 
 # Characters that reorder the text after them.
 DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -50,9 +80,9 @@ def slug_problem(slug: str) -> str | None:
         )
     if len(slug) > 40:
         return f"is {len(slug)} characters long. Answer one of 40 characters at most."
-    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+    if keyword.iskeyword(slug) or slug in SOFT_KEYWORDS:
         return "is a word of the Python language. Answer another name, for example my_site."
-    if slug in sys.stdlib_module_names | MORE_MODULES:
+    if slug in STANDARD_LIBRARY:
         return (
             "is a module of Python's standard library, which this project would hide. "
             f"Answer another name, for example {slug}_site."
