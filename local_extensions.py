@@ -108,7 +108,13 @@ def name_problem(name: str) -> str | None:
     width = sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in name)
     if width > 60:
         return f"is too long, {width} columns wide. Answer one of 60 at most."
-    if {unicodedata.category(character) for character in name} & {"Cc", "Cs", "Zl", "Zp"}:
+    categories = {unicodedata.category(character) for character in name}
+    if "Cs" in categories:  # how Python keeps bytes that it cannot read
+        return (
+            "has letters that did not arrive as UTF-8. Answer in English letters, or type "
+            "`export LC_ALL=C.UTF-8` first."
+        )
+    if categories & {"Cc", "Zl", "Zp"}:
         return "has a line break or another control character in it. Answer one printable line."
     # Right-to-left and left-to-right overrides make a line of code read as another.
     if {unicodedata.bidirectional(character) for character in name} & DIRECTIONS:
