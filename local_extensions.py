@@ -167,7 +167,8 @@ def refuse_unfit(answers: dict[str, str]) -> str:
         )
     problems += [
         f"{name} {answers[name]!r} cannot be set: it is derived from the answers. Answer only "
-        "interface, realtime, database and deployment."
+        "interface, realtime, database and deployment. (A replay may be of an older version "
+        "of the template: then answer anew, without --replay.)"
         for name in changed_variables(answers)
     ]
     if problems:

@@ -187,6 +187,19 @@ def test_replay_makes_the_same(answers: Answers, maker: Maker, expected: Expecte
     assert contents(replayed) == contents(from_file) == contents(expected(answers).path)
 
 
+def test_replay_of_an_older_template_is_told_to_answer_anew(maker: Maker) -> None:
+    maker.make("first", "--no-input", *given(COMBINATIONS[0]))
+    (file,) = maker.replays.iterdir()
+    file.write_text(file.read_text().replace("__pycache__/live", "not_chosen_live"))
+
+    run = maker.run("replayed", "--replay")
+
+    assert run.returncode == 1
+    assert run.stdout.splitlines()[-1].startswith("__live_folder 'not_chosen_live' cannot be set")
+    assert "without --replay" in run.stdout
+    assert list((maker.folder / "replayed").iterdir()) == []
+
+
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=name_of)
 def test_template_lies_anywhere(
     answers: Answers, maker: Maker, expected: Expected, template: Path
