@@ -1,8 +1,10 @@
 """Refuse answers that no working project can be made of, before anything is written.
 
 cookiecutter loads this because cookiecutter.json names it in _extensions, and runs the check
-when the last question is answered. It runs on whatever Python cookiecutter runs on.
+when the last question is answered. It runs on whatever Python cookiecutter runs on: 3.8 and newer.
 """
+
+from __future__ import annotations
 
 import json
 import keyword
@@ -34,8 +36,36 @@ OWN_NAMES = {
     "notifications", "serving", "settings", "site", "static", "staticfiles", "templates",
     "tests", "users", "welcome",
 }  # fmt: skip
-# Missing in sys.stdlib_module_names: Python's own tests, and what newer Pythons add.
-MORE_MODULES = {"annotationlib", "compression", "test"}
+# Modules of the Pythons that a project can run on, 3.13 to 3.15. Written out, because they are not
+# those of the Python that runs cookiecutter.
+STANDARD_LIBRARY = {
+    "abc", "annotationlib", "antigravity", "argparse", "array", "ast", "asyncio", "atexit",
+    "base64", "bdb", "binascii", "bisect", "builtins", "bz2", "calendar", "cmath", "cmd",
+    "code", "codecs", "codeop", "collections", "colorsys", "compileall", "compression",
+    "concurrent", "configparser", "contextlib", "contextvars", "copy", "copyreg", "csv",
+    "ctypes", "curses", "dataclasses", "datetime", "dbm", "decimal", "difflib", "dis",
+    "doctest", "email", "encodings", "ensurepip", "enum", "errno", "faulthandler", "fcntl",
+    "filecmp", "fileinput", "fnmatch", "fractions", "ftplib", "functools", "gc", "genericpath",
+    "getopt", "getpass", "gettext", "glob", "graphlib", "grp", "gzip", "hashlib", "heapq",
+    "hmac", "html", "http", "idlelib", "imaplib", "importlib", "inspect", "io", "ipaddress",
+    "itertools", "json", "keyword", "linecache", "locale", "logging", "lzma", "mailbox",
+    "marshal", "math", "mimetypes", "mmap", "modulefinder", "msvcrt", "multiprocessing",
+    "netrc", "nt", "ntpath", "nturl2path", "numbers", "opcode", "operator", "optparse", "os",
+    "pathlib", "pdb", "pickle", "pickletools", "pkgutil", "platform", "plistlib", "poplib",
+    "posix", "posixpath", "pprint", "profile", "profiling", "pstats", "pty", "pwd",
+    "py_compile", "pyclbr", "pydoc", "pydoc_data", "pyexpat", "queue", "quopri", "random", "re",
+    "readline", "reprlib", "resource", "rlcompleter", "runpy", "sched", "secrets", "select",
+    "selectors", "shelve", "shlex", "shutil", "signal", "site", "smtplib", "socket",
+    "socketserver", "sqlite3", "sre_compile", "sre_constants", "sre_parse", "ssl", "stat",
+    "statistics", "string", "stringprep", "struct", "subprocess", "symtable", "sys",
+    "sysconfig", "syslog", "tabnanny", "tarfile", "tempfile", "termios", "test", "textwrap",
+    "this", "threading", "time", "timeit", "tkinter", "token", "tokenize", "tomllib", "trace",
+    "traceback", "tracemalloc", "tty", "turtle", "turtledemo", "types", "typing", "unicodedata",
+    "unittest", "urllib", "uuid", "venv", "warnings", "wave", "weakref", "webbrowser", "winreg",
+    "winsound", "wsgiref", "xml", "xmlrpc", "zipapp", "zipfile", "zipimport", "zlib", "zoneinfo",
+}  # fmt: skip
+# Words that have a special meaning only in some places; Python has had more with each release.
+SOFT_KEYWORDS = {"case", "lazy", "match", "type"}
 
 # Characters that reorder the text after them.
 DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -50,9 +80,9 @@ def slug_problem(slug: str) -> str | None:
         )
     if len(slug) > 40:
         return f"is {len(slug)} characters long. Answer one of 40 characters at most."
-    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+    if keyword.iskeyword(slug) or slug in SOFT_KEYWORDS:
         return "is a word of the Python language. Answer another name, for example my_site."
-    if slug in sys.stdlib_module_names | MORE_MODULES:
+    if slug in STANDARD_LIBRARY:
         return (
             "is a module of Python's standard library, which this project would hide. "
             f"Answer another name, for example {slug}_site."
@@ -78,7 +108,13 @@ def name_problem(name: str) -> str | None:
     width = sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in name)
     if width > 60:
         return f"is too long, {width} columns wide. Answer one of 60 at most."
-    if {unicodedata.category(character) for character in name} & {"Cc", "Cs", "Zl", "Zp"}:
+    categories = {unicodedata.category(character) for character in name}
+    if "Cs" in categories:  # how Python keeps bytes that it cannot read
+        return (
+            "has letters that did not arrive as UTF-8. Answer in English letters, or type "
+            "`export LC_ALL=C.UTF-8` first."
+        )
+    if categories & {"Cc", "Zl", "Zp"}:
         return "has a line break or another control character in it. Answer one printable line."
     # Right-to-left and left-to-right overrides make a line of code read as another.
     if {unicodedata.bidirectional(character) for character in name} & DIRECTIONS:
@@ -131,7 +167,8 @@ def refuse_unfit(answers: dict[str, str]) -> str:
         )
     problems += [
         f"{name} {answers[name]!r} cannot be set: it is derived from the answers. Answer only "
-        "interface, realtime, database and deployment."
+        "interface, realtime, database and deployment. (A replay may be of an older version "
+        "of the template: then answer anew, without --replay.)"
         for name in changed_variables(answers)
     ]
     if problems:

@@ -1,8 +1,10 @@
-"""Finish the new project: its own secret, and no folder that its answers do not need.
+"""Finish the new project: its own secret, and no empty folder that its answers do not need.
 
-Offline, and safe to run twice: an update of the template runs it again.
+Offline, and safe to run twice: an update of the template runs it again. A project works without
+it, too: whoever does not trust hooks gives `--accept-hooks no`.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -30,12 +32,16 @@ def pyenv_hides_uv() -> bool:
     return subprocess.run([uv, "--version"], env=environment, capture_output=True).returncode != 0
 
 
-# Folders whose condition is false are rendered under such names: a name may not be empty.
-for folder in (Path(answers["project_slug"]), Path("serving"), Path("deploy")):
-    for not_chosen in folder.glob("not_chosen_*"):
-        if not_chosen.is_dir() and not not_chosen.is_symlink():
-            shutil.rmtree(not_chosen)
-if Path("deploy").is_dir() and not any(Path("deploy").iterdir()):
+# A folder that is not needed is made in __pycache__/ and has no file: a name may not be empty.
+# Only what is empty is removed.
+for parent in (Path(answers["project_slug"]), Path("serving"), Path("deploy")):
+    cache = parent / "__pycache__"
+    if cache.is_symlink():
+        continue
+    for folder, _, _ in os.walk(cache, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
+with contextlib.suppress(OSError):
     Path("deploy").rmdir()
 
 for environment in (Path(".env"), Path("deploy/.env")):

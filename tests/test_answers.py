@@ -3,6 +3,7 @@
 import ast
 import html
 import json
+import keyword
 import re
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def assert_refused(
         ("x" * 41, "41 characters long"),
         ("class", "word of the Python language"),
         ("match", "word of the Python language"),
+        ("lazy", "word of the Python language"),
         ("json", "standard library"),
         ("django", "installs"),
         ("channels", "installs"),
@@ -309,12 +311,19 @@ def test_no_installed_package_can_be_hidden(toolbox: Project) -> None:
     assert {name for name in names if not slug_problem(name)} == set()
 
 
+def test_no_module_of_python_and_no_word_of_it_can_be_hidden() -> None:
+    """The lists are the same on every Python, and keep up with the one of these tests."""
+    names = {*sys.stdlib_module_names, *keyword.kwlist, *keyword.softkwlist}
+
+    assert {name for name in names if not slug_problem(name)} == set()
+
+
 def test_hook_and_check_run_on_the_python_of_the_user() -> None:
-    """cookiecutter runs them with its own Python, 3.11 or newer."""
+    """cookiecutter runs them with its own Python, 3.8 or newer."""
     for file in [*(TEMPLATE / "hooks").glob("*.py"), TEMPLATE / "local_extensions.py"]:
         source = file.read_text(encoding="utf-8")
         source = source.replace("{{ cookiecutter | tojson | tojson }}", "''")
-        ast.parse(source, feature_version=(3, 11))
+        ast.parse(source, feature_version=(3, 8))
 
 
 def test_person_is_asked_in_words(folder: Path) -> None:
