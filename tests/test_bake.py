@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
 from tests.conftest import FIRST_LOOK, Bake
@@ -29,6 +30,7 @@ def expected_files(project: Project) -> set[str]:
     notifications = f"{slug}/notifications"
     templates = f"{slug}/templates"
     files = {
+        ".github/dependabot.yml", ".github/workflows/ci.yml", "AGENTS.md",
         ".editorconfig", ".env", ".env.example", ".gitattributes", ".gitignore",
         ".python-version", "README.md", "justfile", "manage.py", "pyproject.toml",
         "config/__init__.py", "config/database.py", "config/environment.py", "config/settings.py",
@@ -141,7 +143,7 @@ def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
 SIZES = [
     (
         {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"},
-        (1_450, 45, 3_420),
+        (1_450, 45, 3_500),
     ),
     (
         {
@@ -150,7 +152,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_900, 75, 8_150),
+        (3_900, 77, 8_260),
     ),
     (
         {
@@ -159,7 +161,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_150, 80, 8_750),
+        (4_180, 82, 8_870),
     ),
 ]
 
@@ -205,6 +207,8 @@ def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
         assert "cookiecutter" not in text.replace("template cookiecutter-django-gateway", ""), name
         assert not re.search(r"my.?site", text, re.IGNORECASE), f"{name} has the default name"
         assert not re.search(r"\{%-? *(raw|endraw|set) ", text), name
+        if name.endswith(".yml"):
+            text = re.sub(r"\$\{\{ github\.\w+ \}\}", "", text)
         if not name.endswith(".html"):
             text = text.replace('nonce="{{ csp_nonce }}"', "")
             assert not re.search(r"\{\{|\{%|\{#", text), name
@@ -262,7 +266,7 @@ def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
     assert editor["*"]["charset"] == "utf-8"
 
     recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
-    assert recipes == ["dev", "fix", "lint", "manage", "serve", "startapp", "test"]
+    assert recipes == ["ci", "dev", "fix", "lint", "manage", "serve", "startapp", "test"]
 
 
 def test_dependencies_are_those_of_the_answers(project: Project) -> None:
@@ -439,6 +443,55 @@ def test_workflows_have_no_weak_points_and_pin_what_they_use() -> None:
         used = re.findall(r"uses: (.*)", file.read_text())
         assert used
         assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", one) for one in used), used
+
+
+def test_workflow_of_a_project_is_valid_and_has_the_services_of_its_answers(
+    project: Project,
+) -> None:
+    programs = Path(sys.executable).parent
+    project.must(str(programs / "zizmor"), "--offline", "--quiet", ".github", NO_COLOR="1")
+    for schema, file in (
+        ("vendor.github-workflows", ".github/workflows/ci.yml"),
+        ("vendor.dependabot", ".github/dependabot.yml"),
+    ):
+        project.must(str(programs / "check-jsonschema"), "--builtin-schema", schema, file)
+    text = project.read(".github/workflows/ci.yml")
+    workflow = yaml.safe_load(text)
+    job = workflow["jobs"]["ci"]
+    images = {name: service["image"] for name, service in job.get("services", {}).items()}
+    services = {"postgresql": "postgres:18"} if project.is_(database="postgresql") else {}
+    services |= {} if project.is_(realtime="none") else {"redis": "redis:8"}
+
+    # The same as in production.
+    assert images == services
+    if project.is_(deployment="compose"):
+        running = yaml.safe_load(project.read("deploy/compose.yaml"))["services"]
+        assert images == {name: running[name]["image"] for name in images}
+    assert ("DATABASE_URL" in job["env"]) == ("postgresql" in services)
+    assert ("TEST_REDIS_URL" in job["env"]) == ("redis" in services)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert job["steps"][-1]["run"].endswith(" && uv run just ci")
+    # With the hashes that this repository uses itself.
+    own = (TEMPLATE / ".github" / "workflows" / "test.yml").read_text()
+    assert set(re.findall(r"uses: (.*)", text)) == set(re.findall(r"uses: (.*)", own))
+
+
+def test_notes_for_agents_are_short_and_true(project: Project, toolbox: Project) -> None:
+    text = project.read("AGENTS.md")
+    recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
+
+    assert text.count("\n") <= 20
+    for command in re.findall(r"`uv run just ([^`]*)`", text):
+        names = command.split()
+        assert names[0] in recipes
+        if names[0] == "fix":
+            assert set(names) <= set(recipes)
+    named = re.findall(r"`(?:uv run pytest )?((?:config|serving|tests)/[\w./]*)`", text)
+    assert len(named) > 4
+    for name in (*named, f"{project.slug}/", "README.md"):
+        assert (project.path / name).exists(), name
+    for name in re.findall(r"`([A-Z_]+)`", text):
+        assert f"{name}" in project.read("config/settings.py"), name
 
 
 def test_all_that_is_emitted_is_looked_at_for_weak_points(project: Project) -> None:
