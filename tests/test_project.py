@@ -236,7 +236,7 @@ def test_ci_fails_with_each_of_its_parts(install: Bake, broken: str, tmp_path: P
     )  # fmt: skip
 
     assert run.returncode != 0, run.stdout
-    assert ("security.W012" in run.stdout) == (broken == "settings")
+    assert ("security.W010" in run.stdout) == (broken == "settings")
 
 
 def test_ci_passes_with_the_services_of_the_workflow(
