@@ -2,6 +2,7 @@
 
 import configparser
 import itertools
+import json
 import re
 import shutil
 import stat
@@ -94,6 +95,8 @@ def expected_files(project: Project) -> set[str]:
             f"{notifications}/static/notifications/notifications.js",
             f"{notifications}/templates/notifications/list.html",
         }  # fmt: skip
+    if project.is_(database="postgresql") or not project.is_(realtime="none"):
+        files |= {"compose.dev.yaml"}
     if not project.is_(deployment="none"):
         files |= {"Dockerfile", ".dockerignore"}
         files |= {"deploy/README.md"}
@@ -143,7 +146,7 @@ def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
 SIZES = [
     (
         {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"},
-        (1_450, 45, 3_500),
+        (1_460, 45, 3_530),
     ),
     (
         {
@@ -152,7 +155,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_900, 77, 8_260),
+        (3_900, 78, 8_340),
     ),
     (
         {
@@ -161,7 +164,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_180, 82, 8_870),
+        (4_220, 83, 8_940),
     ),
 ]
 
@@ -266,7 +269,10 @@ def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:
     assert editor["*"]["charset"] == "utf-8"
 
     recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
-    assert recipes == ["ci", "dev", "fix", "lint", "manage", "serve", "startapp", "test"]
+    services = ["services"] if (project.path / "compose.dev.yaml").exists() else []
+    assert recipes == sorted(
+        ["ci", "dev", "fix", "lint", "manage", "serve", "startapp", "test", *services]
+    )
 
 
 def test_dependencies_are_those_of_the_answers(project: Project) -> None:
@@ -474,6 +480,45 @@ def test_workflow_of_a_project_is_valid_and_has_the_services_of_its_answers(
     # With the hashes that this repository uses itself.
     own = (TEMPLATE / ".github" / "workflows" / "test.yml").read_text()
     assert set(re.findall(r"uses: (.*)", text)) == set(re.findall(r"uses: (.*)", own))
+
+
+def test_services_for_development_are_those_of_production(
+    project: Project, toolbox: Project, tmp_path: Path
+) -> None:
+    """As `just services` and .env say it, with Docker's own program, which needs no engine here."""
+    if project.is_(database="sqlite", realtime="none"):
+        assert "services" not in project.read("justfile")
+        return
+    compose = str(Path(sys.executable).with_name("docker-compose"))
+    (tmp_path / "docker").write_text(f'#!/bin/sh\nshift\nexec "{compose}" "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    path = f"{tmp_path}:{project.environment()['PATH']}"
+    just = str(toolbox.bin / "just")
+    project.must(
+        just, "services", "config", "--format", "json", "-o", str(tmp_path / "read.json"), PATH=path
+    )
+    services = json.loads((tmp_path / "read.json").read_text())["services"]
+    workflow = yaml.safe_load(project.read(".github/workflows/ci.yml"))["jobs"]["ci"]["services"]
+
+    assert {name: service["image"] for name, service in services.items()} == {
+        name: service["image"] for name, service in workflow.items()
+    }
+    for name, service in services.items():
+        assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
+        assert service["healthcheck"]["test"], f"{name}: what does --wait wait for?"
+    # Nobody has to find out what to write into .env.
+    if "postgresql" in services:
+        user = services["postgresql"]["environment"]
+        name, password = user["POSTGRES_USER"], user["POSTGRES_PASSWORD"]
+        url = f"\n# DATABASE_URL=postgresql://{name}:{password}@localhost:5432/{name}\n"
+        assert url in project.read(".env")
+    assert ("\n# REDIS_URL=redis://localhost:6379/0\n" in project.read(".env")) == (
+        "redis" in services
+    )
+    (tmp_path / "docker").write_text('#!/bin/sh\necho "$@"\n')
+    assert project.must(just, "services", PATH=path).split() == [
+        "compose", "--file", "compose.dev.yaml", "up", "--detach", "--wait",
+    ]  # fmt: skip
 
 
 def test_notes_for_agents_are_short_and_true(project: Project, toolbox: Project) -> None:
