@@ -55,7 +55,8 @@ call_command("collectstatic", interactive=False)
 
 for name in ("ada", "bob", "carol", "dave"):
     get_user_model().objects.create_user(
-        name, f"{name}@shop.example", f"password-of-{name}", is_staff=True, is_superuser=name in ("ada", "bob")
+        name, f"{name}@shop.example", f"password-of-{name}",
+        is_staff=True, is_superuser=name in ("ada", "bob"),
     )
 Book.objects.create(title="cheap", price=1)
 book = Book.objects.create(title="guarded")
@@ -85,22 +86,17 @@ def equip(project: Project, variables: dict[str, str]) -> None:
 
     config = project.path / "config"
     # What people copy from the pages, and then the rest.
-    accounts, urls = blocks(PAGE.read_text(encoding="utf-8"))
+    settings, urls = blocks(PAGE.read_text(encoding="utf-8"))
     _, _, section = project.read("README.md").partition("## Users, and background work\n")
-    settings = [accounts, blocks(section)[0], (HERE / "settings.py").read_text()]
-    for name, text in (
-        ("settings.py", "\n".join(settings)),
-        ("urls.py", (HERE / "urls.py").read_text()),
-    ):
-        with (config / name).open("a") as file:
-            file.write(text)
+    texts = {"settings.py": settings + blocks(section)[0], "urls.py": urls}
     # allauth's log-in is in the place of Django's.
-    text = project.read("config/urls.py")
-    old = [line for line in text.splitlines(True) if line.startswith('    path("accounts/')]
-    assert len(old) == 3
-    for line in old[1:]:
-        replace(project, "config/urls.py", line, "")
-    replace(project, "config/urls.py", old[0], f"    {urls}")
+    lines = project.read("config/urls.py").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith('    path("accounts/')]
+    assert len(lines) - len(kept) == 3
+    (config / "urls.py").write_text("".join(kept))
+    for name, text in texts.items():
+        with (config / name).open("a") as file:
+            file.write(text + (HERE / name).read_text())
     shutil.copy(HERE / "celery_app.py", config / "celery.py")
     with (config / "__init__.py").open("a") as file:
         file.write('from .celery import app as celery_app\n\n__all__ = ["celery_app"]\n')
