@@ -340,12 +340,12 @@ def wait_for_exit(pids: list[int], seconds: float = 10) -> None:
     wait_until(lambda: not any(map(is_running, pids)), "the processes end", seconds)
 
 
-def slow_request(site: Site, path: str = "/probe/slow/") -> Any:
+def slow_request(site: Site, path: str = "/probe/slow/", **options: Any) -> Any:
     """Start a request that takes 3 seconds in a thread; its result() is the response."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(1)
-    future = pool.submit(site.get, path)
+    future = pool.submit(site.get, path, **options)
     time.sleep(1)
     pool.shutdown(wait=False)
     return future

@@ -1,5 +1,6 @@
 """Each combination installed: its own checks, its own tests, its entry modules."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -184,6 +185,78 @@ def test_its_own_lint_passes(different: Project) -> None:
 
     assert "Success: no issues found" in output
     assert "No changes detected" in output
+
+
+AUDITS = {
+    0: (0, ""),
+    1: (1, ""),
+    2: (0, "Vulnerabilities were not looked for: see the error above."),
+}
+
+
+def programs(folder: Path, **codes: int) -> str:
+    """Return a PATH with programs in front that only end, with these exit codes."""
+    for name, code in codes.items():
+        (folder / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize("audit", AUDITS)
+def test_ci_fails_for_a_vulnerability_and_not_for_want_of_a_network(
+    different: Project, audit: int, tmp_path: Path
+) -> None:
+    path = programs(tmp_path, ruff=0, mypy=0, pytest=0, uv=audit)
+    code, sentence = AUDITS[audit]
+
+    run = different.run(
+        "just", "ci", UV=str(tmp_path / "uv"),
+        PATH=f"{path}{os.pathsep}{different.environment()['PATH']}",
+    )  # fmt: skip
+
+    assert run.returncode == code, run.stdout
+    assert "System check identified no issues" in run.stdout
+    assert sentence in run.stdout
+
+
+@pytest.mark.parametrize("broken", ["ruff", "mypy", "pytest", "settings"])
+def test_ci_fails_with_each_of_its_parts(install: Bake, broken: str, tmp_path: Path) -> None:
+    project = install(interface="asgi", realtime="none", database="sqlite")
+    names = ("ruff", "mypy", "pytest", "uv")
+    path = programs(tmp_path, **{name: int(name == broken) for name in names})
+    variables = {"PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "less"}
+    (tmp_path / "less.py").write_text(
+        f"from config.settings import *\n\nSESSION_COOKIE_SECURE = {broken != 'settings'}\n"
+    )
+
+    run = project.run(
+        "just", "ci", UV=str(tmp_path / "uv"),
+        PATH=f"{path}{os.pathsep}{project.environment()['PATH']}",
+        **variables,
+    )  # fmt: skip
+
+    assert run.returncode != 0, run.stdout
+    assert ("security.W010" in run.stdout) == (broken == "settings")
+
+
+def test_ci_passes_with_the_services_of_the_workflow(
+    toolbox: Project, postgresql: PostgreSQL, redis: str, tmp_path: Path
+) -> None:
+    """In a checkout: without .env, which git ignores."""
+    copy = Project(tmp_path / "checkout", toolbox.answers)
+    shutil.copytree(toolbox.path, copy.path, symlinks=True)
+    (copy.path / ".env").unlink()
+    programs(tmp_path, uv=0)
+
+    output = copy.must(
+        "just", "ci", UV=str(tmp_path / "uv"),
+        DATABASE_URL=postgresql.new_database(), TEST_REDIS_URL=redis,
+        PATH=toolbox.environment()["PATH"],
+    )  # fmt: skip
+
+    assert re.search(r"\b\d\d+ passed", output)
+    assert "Success: no issues found" in output
+    assert "System check identified no issues" in output
 
 
 def test_entry_modules_import_first_thing(installed: Project) -> None:

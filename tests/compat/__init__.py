@@ -1,6 +1,7 @@
 """Adds packages to a baked project, each as its own documentation says."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.project import Project, uv
 
 HERE = Path(__file__).parent
 TABLE = TEMPLATE / "docs" / "compat.md"
+PAGE = TEMPLATE / "docs" / "accounts.md"
 MARKS = "<!-- begin, written by pytest --write-tables -->\n", "<!-- end -->\n"
 
 # Each row of the suite: its name in the table, and what is installed for it.
@@ -53,12 +55,18 @@ call_command("collectstatic", interactive=False)
 
 for name in ("ada", "bob", "carol", "dave"):
     get_user_model().objects.create_user(
-        name, password=f"password-of-{name}", is_staff=True, is_superuser=name in ("ada", "bob")
+        name, f"{name}@shop.example", f"password-of-{name}",
+        is_staff=True, is_superuser=name in ("ada", "bob"),
     )
 Book.objects.create(title="cheap", price=1)
 book = Book.objects.create(title="guarded")
 assign_perm("view_book", get_user_model().objects.get(username="carol"), book)
 """
+
+
+def blocks(text: str) -> list[str]:
+    """Return the blocks of Python of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def replace(project: Project, name: str, old: str, new: str) -> None:
@@ -77,16 +85,18 @@ def equip(project: Project, variables: dict[str, str]) -> None:
     (project.path / "extras" / "migrations" / "__init__.py").touch()
 
     config = project.path / "config"
-    for name in ("settings.py", "urls.py"):
-        with (config / name).open("a") as file:
-            file.write((HERE / name).read_text())
+    # What people copy from the pages, and then the rest.
+    settings, urls = blocks(PAGE.read_text(encoding="utf-8"))
+    _, _, section = project.read("README.md").partition("## Users, and background work\n")
+    texts = {"settings.py": settings + blocks(section)[0], "urls.py": urls}
     # allauth's log-in is in the place of Django's.
-    for line in (
-        '    path("accounts/login/", log_in, name="login"),\n',
-        '    path("accounts/password_reset/", reset_password, name="password_reset"),\n',
-        '    path("accounts/", include("django.contrib.auth.urls")),\n',
-    ):
-        replace(project, "config/urls.py", line, "")
+    lines = project.read("config/urls.py").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith('    path("accounts/')]
+    assert len(lines) - len(kept) == 3
+    (config / "urls.py").write_text("".join(kept))
+    for name, text in texts.items():
+        with (config / name).open("a") as file:
+            file.write(text + (HERE / name).read_text())
     shutil.copy(HERE / "celery_app.py", config / "celery.py")
     with (config / "__init__.py").open("a") as file:
         file.write('from .celery import app as celery_app\n\n__all__ = ["celery_app"]\n')

@@ -1,11 +1,10 @@
 # Packages of the first weeks: appended to config/settings.py by equip(), each as its
-# documentation says.
+# documentation says. The lines for allauth (docs/accounts.md) and for
+# django-tasks-db (the project's README) stand above.
 import os
 
 INSTALLED_APPS += [
     "extras",
-    "allauth",
-    "allauth.account",
     "rest_framework",
     "ninja",
     "debug_toolbar",
@@ -17,7 +16,6 @@ INSTALLED_APPS += [
     "guardian",
     "axes",
     "silk",
-    "django_tasks_db",
     "anymail",
     "strawberry.django",
     "wagtail.contrib.forms",
@@ -50,7 +48,6 @@ MIDDLEWARE.insert(
     "config.policy.wider_policy",
 )
 MIDDLEWARE += [
-    "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
     "wagtail.contrib.redirects.middleware.RedirectMiddleware",
@@ -59,14 +56,9 @@ MIDDLEWARE += [
 
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",  # first
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
+    *AUTHENTICATION_BACKENDS,
     "guardian.backends.ObjectPermissionBackend",
 ]
-
-# allauth
-ACCOUNT_EMAIL_VERIFICATION = "mandatory"
-ACCOUNT_SIGNUP_FIELDS = ["email*", "username*", "password1*", "password2*"]
 
 # django-anymail: its own backend for a terminal, where there is no provider.
 MAILERS = {"default": {"BACKEND": "anymail.backends.console.EmailBackend"}}
@@ -95,9 +87,6 @@ CACHES = {
         "OPTIONS": {"CLIENT_CLASS": "django_redis.client.DefaultClient"},
     }
 }
-
-# django-tasks-db
-TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
 # celery
 CELERY_BROKER_URL = os.environ["REDIS_URL"]

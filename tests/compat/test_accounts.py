@@ -14,25 +14,30 @@ pytestmark = pytest.mark.compat
 
 @row("django-allauth")
 def test_allauth(shop: Shop) -> None:
-    """Sign-up, the mail with the link to confirm the address, log-in."""
+    """Sign-up by email address, the mail with the link to confirm it, log-in."""
     name, password = word(), word() + word()  # Django refuses one that is like the name
+    email = f"{name}@example.com"
     with shop.browser() as client:
 
         def log_in() -> httpx.Response:
-            return shop.site.submit(client, "/accounts/login/", login=name, password=password)
+            return shop.site.submit(client, "/accounts/login/", login=email, password=password)
 
         page = shop.site.submit(
-            client, "/accounts/signup/", email=f"{name}@example.com", username=name,
-            password1=password, password2=password,
+            client, "/accounts/signup/", email=email, password1=password, password2=password
         )  # fmt: skip
         assert page.url.path == "/accounts/confirm-email/"
         assert log_in().url.path == "/accounts/confirm-email/"
-        mail = shop.site.log.partition(f"To: {name}@example.com")[2].replace("=\n", "")
+        mail = shop.site.log.partition(f"To: {email}")[2].replace("=\n", "")
         link = re.search(rf"{shop.site.origin}(/accounts/confirm-email/\S+)", mail)
         assert link, mail
         shop.site.submit(client, link[1])
         assert log_in().url.path == "/"
         assert client.get(f"/change/{word()}/").json() == {"by": name}
+    with shop.browser() as client:
+        # Somebody who was there before allauth was.
+        fields = {"login": "carol@shop.example", "password": "password-of-carol"}
+        page = shop.site.submit(client, "/accounts/login/", **fields)
+        assert page.url.path == "/accounts/confirm-email/"
 
 
 @row("django-guardian")

@@ -16,7 +16,8 @@ os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
 os.environ["DATABASE_URL"] = "sqlite:///db.sqlite3"
 {% endif %}
 {% if cookiecutter.__live %}
-os.environ["REDIS_URL"] = ""
+# Without Redis, unless a CI has one that may be overwritten.
+os.environ["REDIS_URL"] = os.environ.get("TEST_REDIS_URL", "")
 {% endif %}
 
 from config.settings import *  # noqa: F403
