@@ -30,7 +30,7 @@ ROWS: list[tuple[str, str, str, tuple[Cell, Cell, Cell]]] = [
     ("answers a second, a view that blocks for 50 ms, 64 at once", "blocking", "requests/s",
      (WSGI, ASGI, "as WSGI")),
     ("answers a second, an async view that waits for 50 ms, 500 at once", "waiting", "requests/s",
-     ("no", ASGI, "as ASGI")),
+     ("at most 800", ASGI, "as ASGI")),
     ("memory of an open WebSocket of the chat, in KiB", "sockets", "KiB/socket in the chat",
      ("no", "as both", SOCKETS)),
     ("a chat message is with all of 1,000 browsers, in ms", "sockets", "chat broadcast ms",
@@ -60,6 +60,15 @@ def test_figures_for_choosing_are_the_newest_results(request: pytest.FixtureRequ
         FILE.write_text(before + begin + table() + end + after, encoding="utf-8")
     else:
         assert written == table()
+
+
+def test_figures_with_a_link_stand_where_it_leads() -> None:
+    linked = re.findall(r"\[([\d.]+ [^]]*)\]\(([\w.]+)", FILE.read_text(encoding="utf-8"))
+
+    assert len(linked) > 1
+    for words, document in linked:
+        figure = words.split(" pages")[0].split(" of the")[0]
+        assert figure in (FILE.parent / document).read_text(encoding="utf-8"), words
 
 
 def test_what_is_said_of_the_figures_is_true() -> None:
