@@ -67,18 +67,29 @@ def test_figures_with_a_link_stand_where_it_leads() -> None:
 
     assert len(linked) > 1
     for words, document in linked:
-        figure = words.split(" pages")[0].split(" of the")[0]
+        figure = words.split(" of the")[0]
         assert figure in (FILE.parent / document).read_text(encoding="utf-8"), words
 
 
 def test_what_is_said_of_the_figures_is_true() -> None:
-    """Of all the pages: as fast; of `both`: about twice the memory of ASGI."""
+    """Pages are as fast, `both` takes about twice the memory of ASGI, and threads are so many."""
     for measure in ("trivial", "page-sqlite", "page-postgresql"):
         wsgi, asgi = (RESULTS[measure][name]["requests/s"] for name in (*WSGI, *ASGI))
         assert min(wsgi) <= max(asgi), measure
         assert min(asgi) <= max(wsgi), measure
     asgi, both = (measured("memory", "MiB", names) for names in (ASGI, [*PAGES, *LIVE]))
     assert 1.7 < both / asgi < 2.3
+    (gunicorn,) = TEMPLATE.glob("*project_slug*/config/*gunicorn.conf.py*")
+    most = re.search(r"^MAX_THREADS = .*min\((\d+), 80 // workers\)", gunicorn.read_text(), re.M)
+    assert most
+    threads = 2 * int(most[1])
+    text = " ".join(FILE.read_text(encoding="utf-8").split())
+    for words in (
+        f"has at most {most[1]} in a process",
+        f"at most {threads * 20} answers a second that wait for 50 ms, and at most {threads} that",
+        f"with two processes of {most[1]} threads, the {threads + 1}st visitor",
+    ):
+        assert words in text
 
 
 def test_memory_that_the_question_and_the_picture_name_was_measured() -> None:

@@ -15,7 +15,7 @@ PROJECT = "{{ cookiecutter.project_slug }}"
 DOCUMENTS = sorted(
     path
     for path in TEMPLATE.rglob("*.md")
-    if not any(part.startswith(".") or part == PROJECT for part in path.parts)
+    if not any(part.startswith(".") or part == PROJECT for part in path.relative_to(TEMPLATE).parts)
 )
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
