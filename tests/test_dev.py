@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
+from docs import terminal
 from tests.combinations import PAIRWISE, name_of
 from tests.conftest import Bake
 from tests.project import uv
 from tests.services import wait_until
 from tests.site import Site, running, wait_for_exit
+from tests.test_pictures import words
 
 pytestmark = pytest.mark.serve
 
@@ -80,6 +82,13 @@ def test_first_start_needs_no_manual_step(site: Site) -> None:
 
 def test_address_that_is_printed_is_the_one_to_open(site: Site) -> None:
     assert re.search(rf"http://(127\.0\.0\.1|localhost):{site.port}", site.log)
+
+
+def test_picture_in_the_readme_shows_the_address(site: Site) -> None:
+    if not site.project.is_(interface="wsgi"):
+        shown = words(terminal.PICTURE)
+        line = next(line for line in shown if line.startswith("Uvicorn running on"))
+        assert line.replace(":8000", f":{site.port}") in site.log
 
 
 def test_static_files_work_without_collecting_them(site: Site) -> None:
