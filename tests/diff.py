@@ -55,6 +55,11 @@ def name_of(answers: Answers) -> str:
     return "-".join(answers.values())
 
 
+def agree(some: Answers, others: Answers) -> bool:
+    """Return whether both answer the questions alike that both have."""
+    return all(others.get(name, value) == value for name, value in some.items())
+
+
 def bake(template: Path, folder: Path, wanted: Answers) -> list[Answers]:
     """Bake all combinations that have the `wanted` answers; return those that are not refused.
 
@@ -63,8 +68,7 @@ def bake(template: Path, folder: Path, wanted: Answers) -> list[Answers]:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     baked = []
     for answers in combinations(template):
-        # A question that was not there yet does not count.
-        if any(answers.get(name, value) != value for name, value in wanted.items()):
+        if not agree(wanted, answers):
             continue
         try:
             path = cookiecutter(
@@ -140,20 +144,20 @@ def words(some: list[Answers], everything: list[Answers]) -> str:
 
 def compare(folder: Path, before: list[Answers], after: list[Answers]) -> str:
     """Return what differs between the projects in two folders, each difference once."""
-    old = {name_of(answers) for answers in before}
-    asked_before = set(before[0]) if before else set()
-    pairs: list[tuple[Answers, str]] = []
-    new: list[Answers] = []
+    pairs: list[tuple[Answers, Answers]] = []
+    new = []
     for answers in after:
-        name = name_of({key: value for key, value in answers.items() if key in asked_before})
-        pairs += [(answers, name)] if name in old else []
-        new += [] if name in old else [answers]
-    same_as = {name for _, name in pairs}
-    removed = [answers for answers in before if name_of(answers) not in same_as]
+        # The first is that with the default, if a question is gone.
+        if old := next((old for old in before if agree(answers, old)), None):
+            pairs.append((answers, old))
+        else:
+            new.append(answers)
+    gone = [old for old in before if not any(agree(answers, old) for answers in after)]
 
     found: dict[Change, list[Answers]] = {}
-    for answers, name in pairs:
-        for change in changes(folder / "before" / name, folder / "after" / name_of(answers)):
+    for answers, old in pairs:
+        was, is_now = folder / "before" / name_of(old), folder / "after" / name_of(answers)
+        for change in changes(was, is_now):
             found.setdefault(change, []).append(answers)
     compared = [answers for answers, _ in pairs]
     parts = [
@@ -161,9 +165,9 @@ def compare(folder: Path, before: list[Answers], after: list[Answers]) -> str:
     ]
     if new:
         parts.append(f"New: {words(new, after)}\n")
-    if removed:
-        parts.append(f"No longer there: {words(removed, before)}\n")
-    return "\n".join(parts) or f"No difference in {len(compared)} projects.\n"
+    if gone:
+        parts.append(f"No longer there: {words(gone, before)}\n")
+    return "\n".join(parts) or f"No difference. Projects compared: {len(compared)}.\n"
 
 
 def main() -> None:
