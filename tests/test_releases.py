@@ -1,7 +1,7 @@
 """A project of each release, with its owner's work in it, is updated to what stands here.
 
-tests/releases/ has a folder for each release: its answers, and the work as a patch. A release is the
-tag of its version. The release that is being prepared has no tag yet; then the files that stand here
+tests/releases/ has a folder for each release: its answers, and the work as a patch. A release is a
+tag, its version. The release that is being prepared has no tag yet; then the files that stand here
 are tagged, in a repository of the test, and a change on top of them is what comes after it.
 """
 
@@ -82,7 +82,7 @@ def updated(release: Path, template: Path, tmp_path: Path) -> Updated:
     project = Project(tmp_path / "corner_shop", answers)
     git(project.path, "init", "--quiet")
     commit(project.path, "As it was created")
-    git(project.path, "apply", str(release / "edits.patch"))
+    git(project.path, "apply", "-C1", str(release / "edits.patch"))
     commit(project.path, "A week of work")
 
     assert "Good work!" in cruft(project.path, "update", "--skip-apply-ask")
