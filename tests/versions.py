@@ -5,8 +5,8 @@
 bakes a project that has the dependencies of every answer, installs it with each Python that is on
 this machine, and runs its tests: with the lowest releases that its pyproject.toml admits, with the
 newest that it admits, and with newer ones that it does not. It writes the table in
-docs/versions.md anew; what was not run now keeps its line. It ends with 1 if tests have failed,
-except with releases that a project does not admit.
+docs/versions.md anew; what was not run now keeps its line. It ends with 1 if the tests have failed
+with what a project admits.
 """
 
 import argparse
@@ -19,8 +19,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from cookiecutter.main import cookiecutter
 
 from tests.combinations import TEMPLATE
 from tests.project import Project, clean_environment, uv
@@ -83,13 +81,21 @@ def admit(pyproject: str, version: str, dependencies: str) -> str:
     return pyproject
 
 
+def is_admitted(version: str, dependencies: str) -> bool:
+    """Return whether a project, as it is made, can be installed so."""
+    emitted = TEMPLATE / "{{ cookiecutter.project_slug }}" / "pyproject.toml"
+    lowest = re.search(r'requires-python = ">=(3\.\d+)"', emitted.read_text(encoding="utf-8"))
+    assert lowest
+    return version in PYTHONS[PYTHONS.index(lowest[1]) :] and dependencies != "newer than admitted"
+
+
 def run(version: str, python: str, dependencies: str, folder: Path) -> Result:
     """Make, install and test a project in `folder`, a new one."""
-    path = cookiecutter(
-        str(TEMPLATE), no_input=True, default_config=True, extra_context=ANSWERS,
-        output_dir=str(folder),
+    Project(TEMPLATE, {}).must(
+        sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input", "--default-config",
+        "--output-dir", str(folder), *(f"{name}={value}" for name, value in ANSWERS.items()),
     )  # fmt: skip
-    project = Project(Path(path), ANSWERS | {"project_slug": "corner_shop"})
+    project = Project(folder / "corner_shop", ANSWERS | {"project_slug": "corner_shop"})
     file = project.path / "pyproject.toml"
     file.write_text(admit(file.read_text(), version, dependencies), encoding="utf-8")
     (project.path / ".python-version").unlink()
@@ -147,11 +153,12 @@ def main() -> int:
         for dependencies in given.dependencies:
             folder = Path(tempfile.mkdtemp(prefix="gateway-versions-"))
             result = run(version, python, dependencies, folder)
-            shutil.rmtree(folder)
             print(f"Python {version}, {dependencies}: {result.tests} ({result.releases})")
-            if not result.passed:
-                print(result.output)
-                failed = failed or dependencies != "newer than admitted"
+            if result.passed:
+                shutil.rmtree(folder)
+            else:
+                print(f"{result.output}\nThe project is in {folder}.")
+                failed = failed or is_admitted(version, dependencies)
             day = time.strftime("%Y-%m-%d")
             line = [version, dependencies, result.releases, result.tests, day]
             write(merged(read(), [line]))
