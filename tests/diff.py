@@ -14,6 +14,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -130,15 +131,23 @@ def words(some: list[Answers], everything: list[Answers]) -> str:
     if len(some) == len(everything):
         return f"all {len(some)} projects"
     number = f"{len(some)} of {len(everything)} projects"
-    values = {name: [a[name] for a in some] for name in everything[0]}
-    fitting = [a for a in everything if all(a[name] in values[name] for name in values)]
-    if len(fitting) != len(some):
+    values = {name: {a[name] for a in some} for name in everything[0]}
+
+    def fit(names: set[str]) -> int:
+        return sum(all(a[name] in values[name] for name in names) for a in everything)
+
+    if fit(set(values)) != len(some):
         return f"{number}: {', '.join(map(name_of, some))}"
-    said = [
-        f"{name}={'|'.join(dict.fromkeys(given))}"
-        for name, given in values.items()
-        if set(given) != {a[name] for a in everything}
-    ]
+    needed = set(values)
+    for name in reversed(values):
+        if fit(needed - {name}) == len(some):
+            needed.remove(name)
+    order = {name: dict.fromkeys(a[name] for a in everything) for name in values}
+    said = (
+        f"{name}={'|'.join(value for value in order[name] if value in values[name])}"
+        for name in values
+        if name in needed
+    )
     return f"{number}: {' '.join(said)}"
 
 
@@ -154,14 +163,17 @@ def compare(folder: Path, before: list[Answers], after: list[Answers]) -> str:
             new.append(answers)
     gone = [old for old in before if not any(agree(answers, old) for answers in after)]
 
-    found: dict[Change, list[Answers]] = {}
+    found: dict[Change, tuple[str, list[Answers]]] = {}
     for answers, old in pairs:
         was, is_now = folder / "before" / name_of(old), folder / "after" / name_of(answers)
-        for change in changes(was, is_now):
-            found.setdefault(change, []).append(answers)
+        for name, text in changes(was, is_now):
+            # In other projects the same lines may have other numbers.
+            same = re.sub(r"^@@ .* @@$", "", text, flags=re.MULTILINE)
+            found.setdefault((name, same), (text, []))[1].append(answers)
     compared = [answers for answers, _ in pairs]
     parts = [
-        f"## {file}, {words(some, compared)}\n\n{text}" for (file, text), some in found.items()
+        f"## {name}, {words(some, compared)}\n\n{text}"
+        for (name, _), (text, some) in sorted(found.items())
     ]
     if new:
         parts.append(f"New: {words(new, after)}\n")

@@ -94,4 +94,6 @@ def test_projects_are_named_by_the_answers_that_only_they_have() -> None:
 
     assert words(projects, projects) == "all 4 projects"
     assert words(projects[:2], projects) == "2 of 4 projects: one=a"
+    # The second answer follows from the first.
+    assert words(projects[:1], [*projects[:1], *projects[2:]]) == "1 of 3 projects: one=a"
     assert words(projects[1:], projects) == "3 of 4 projects: a-y, b-x, b-y"
