@@ -77,13 +77,6 @@ def test_workflow_runs_the_same_script() -> None:
     assert workflow["permissions"] == {"contents": "read"}
 
 
-def test_workflow_is_valid(toolbox: Project) -> None:
-    Project(TEMPLATE, {}).must(
-        "check-jsonschema", "--builtin-schema", "vendor.github-workflows",
-        ".github/workflows/test.yml",
-    )  # fmt: skip
-
-
 def test_names_are_in_the_files_that_documents_say(bake: Bake) -> None:
     project = bake(interface="both", realtime="channels", database="postgresql")
     documents = [TEMPLATE / "README.md", project.path / "README.md"]
