@@ -76,7 +76,7 @@ def equipped(
 
 
 @pytest.fixture(
-    scope="session",
+    scope="package",
     params=[(interface, debug) for interface in PROJECTS for debug in (False, True)],
     ids=lambda param: name_of(PROJECTS[param[0]]) + ("-debug" if param[1] else ""),
 )

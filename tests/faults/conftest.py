@@ -11,7 +11,7 @@ from tests.faults.scene import PRODUCTS, Fault, Scene
 from tests.faults.table import Note
 
 
-@pytest.fixture(scope="session", params=PRODUCTS, ids=name_of)
+@pytest.fixture(scope="package", params=PRODUCTS, ids=name_of)
 def stage(
     request: pytest.FixtureRequest, install: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:

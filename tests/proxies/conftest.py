@@ -9,7 +9,7 @@ from tests.conftest import Bake, Prepare
 from tests.proxies.front import WAYS, Front, emitted, standing
 
 
-@pytest.fixture(scope="session", params=WAYS, ids=lambda way: f"{name_of(way[0])}-{way[1]}")
+@pytest.fixture(scope="package", params=WAYS, ids=lambda way: f"{name_of(way[0])}-{way[1]}")
 def started(
     request: pytest.FixtureRequest,
     prepared: Prepare,

@@ -24,7 +24,7 @@ def emitted(request: pytest.FixtureRequest, bake: Bake) -> Project:
     return bake(**request.param)
 
 
-@pytest.fixture(scope="session", params=MACHINES, ids=lambda answers: f"{name_of(answers)}-machine")
+@pytest.fixture(scope="package", params=MACHINES, ids=lambda answers: f"{name_of(answers)}-machine")
 def site(
     request: pytest.FixtureRequest,
     bake: Bake,
