@@ -40,12 +40,17 @@ def test_forms_and_workflows_are_valid() -> None:
     here.must(*VALIDATE, "vendor.github-workflows", *workflows)
 
 
-@pytest.mark.parametrize("question", CHOICES)
-def test_form_for_faults_asks_for_each_answer(question: str) -> None:
+def test_form_for_faults_asks_for_each_answer() -> None:
     """GitHub refuses a form whose options have the word none, so the question stands before it."""
-    options = form("bug.yml")[question]["attributes"]["options"]
+    asked = {
+        name: field["attributes"]["options"]
+        for name, field in form("bug.yml").items()
+        if "options" in field["attributes"]
+    }
 
-    assert options == [f"{question}={value}" for value in CHOICES[question]]
+    assert asked == {
+        name: [f"{name}={value}" for value in values] for name, values in CHOICES.items()
+    }
 
 
 def test_form_for_faults_asks_for_the_versions() -> None:
@@ -79,7 +84,8 @@ def test_release_is_tested_as_every_change_is() -> None:
 
 
 def notes(tag: str) -> subprocess.CompletedProcess[str]:
-    return Project(TEMPLATE, {}).run(".ci/notes", tag)
+    github = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "org/name"}
+    return Project(TEMPLATE, {}).run(sys.executable, ".ci/notes", tag, **github)
 
 
 def test_notes_of_a_release_are_its_part_of_the_changelog() -> None:
@@ -88,6 +94,9 @@ def test_notes_of_a_release_are_its_part_of_the_changelog() -> None:
     assert run.returncode == 0, run.stdout
     assert "### What to do on update" in run.stdout
     assert f"## {VERSION}" not in run.stdout
+    # As a page of the release shows it.
+    linked = re.findall(r"\]\(([^)]*)\)", run.stdout)
+    assert all(link.startswith("https://") for link in linked), linked
 
 
 def test_tag_that_is_not_the_version_makes_no_release() -> None:
