@@ -79,7 +79,8 @@ def test_release_is_tested_as_every_change_is() -> None:
 
 
 def notes(tag: str) -> subprocess.CompletedProcess[str]:
-    return Project(TEMPLATE, {}).run(".ci/notes", tag)
+    github = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "org/name"}
+    return Project(TEMPLATE, {}).run(sys.executable, ".ci/notes", tag, **github)
 
 
 def test_notes_of_a_release_are_its_part_of_the_changelog() -> None:
@@ -88,6 +89,9 @@ def test_notes_of_a_release_are_its_part_of_the_changelog() -> None:
     assert run.returncode == 0, run.stdout
     assert "### What to do on update" in run.stdout
     assert f"## {VERSION}" not in run.stdout
+    # As a page of the release shows it.
+    linked = re.findall(r"\]\(([^)]*)\)", run.stdout)
+    assert all(link.startswith("https://") for link in linked), linked
 
 
 def test_tag_that_is_not_the_version_makes_no_release() -> None:
