@@ -12,7 +12,6 @@ import difflib
 import io
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import subprocess
@@ -20,7 +19,6 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from cookiecutter.exceptions import FailedHookException
@@ -61,13 +59,8 @@ def agree(some: Answers, others: Answers) -> bool:
     return all(others.get(name, value) == value for name, value in some.items())
 
 
-def bake(template: Path, folder: Path, wanted: Answers) -> list[Answers]:
-    """Bake all combinations that have the `wanted` answers; return those that are not refused.
-
-    In a process of its own: the template's module for its questions is imported by its name.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    baked = []
+def bake(template: Path, folder: Path, wanted: Answers) -> None:
+    """Bake all combinations that have the `wanted` answers and are not refused."""
     for answers in combinations(template):
         if not agree(wanted, answers):
             continue
@@ -83,8 +76,18 @@ def bake(template: Path, folder: Path, wanted: Answers) -> list[Answers]:
         for name in SECRETS:
             (Path(path) / name).unlink(missing_ok=True)
         Path(path).rename(folder / name_of(answers))
-        baked.append(answers)
-    return baked
+
+
+def start(template: Path, folder: Path, wanted: Answers) -> subprocess.Popen[bytes]:
+    """Start to bake, in a process that imports the module of this template's questions."""
+    code = "import sys, json, pathlib, tests.diff as d; a, b, c = sys.argv[1:]; "
+    code += "d.bake(pathlib.Path(a), pathlib.Path(b), json.loads(c))"
+    command = [sys.executable, "-c", code, template, folder, json.dumps(wanted)]
+    return subprocess.Popen(command, cwd=TEMPLATE, stdout=subprocess.DEVNULL)
+
+
+def baked(template: Path, folder: Path) -> list[Answers]:
+    return [answers for answers in combinations(template) if (folder / name_of(answers)).is_dir()]
 
 
 def check_out(revision: str, folder: Path) -> None:
@@ -200,16 +203,19 @@ def main() -> None:
     if folder.exists() and any(folder.iterdir()):
         parser.error(f"{folder} is not empty: name another folder, or remove it")
 
-    with (
-        tempfile.TemporaryDirectory() as earlier,
-        ProcessPoolExecutor(
-            2, multiprocessing.get_context("spawn"), max_tasks_per_child=1
-        ) as processes,
-    ):
-        check_out(given.revision, Path(earlier))
-        before = processes.submit(bake, Path(earlier), folder / "before", wanted)
-        after = processes.submit(bake, TEMPLATE, folder / "after", wanted)
-        differences = compare(folder, before.result(), after.result())
+    folder = folder.resolve()
+    with tempfile.TemporaryDirectory() as name:
+        earlier = Path(name)
+        check_out(given.revision, earlier)
+        started = [
+            start(earlier, folder / "before", wanted),
+            start(TEMPLATE, folder / "after", wanted),
+        ]
+        codes = [one.wait() for one in started]
+        if any(codes):
+            sys.exit("A project could not be made: the reason is above.")
+        before, after = baked(earlier, folder / "before"), baked(TEMPLATE, folder / "after")
+    differences = compare(folder, before, after)
     print(differences)
     print(f"The projects are in {folder / 'before'} and {folder / 'after'}.")
 
