@@ -103,7 +103,7 @@ ROOT_URLCONF = "changed_urls"
 LANGUAGES_URLS = """
 from django.conf.urls.i18n import i18n_patterns
 from django.urls import path
-from config.urls import urlpatterns as all_of_them
+from config.urls import handler500 as handler500, urlpatterns as all_of_them
 from corner_shop.welcome import urls, views
 
 def is_page(one):

@@ -1,6 +1,7 @@
 """Passwords are not guessed, nobody is locked out by somebody else, and no answer tells who
 has an account, not even by its time."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,7 @@ from django.contrib.auth.hashers import MD5PasswordHasher
 from django.core import mail
 from django.core.cache import cache
 from django.core.mail.backends.locmem import EmailBackend
-{% if cookiecutter.__postgresql %}
 from django.db import connection
-{% endif %}
 from django.test import Client
 from django.urls import reverse
 
@@ -174,6 +173,8 @@ def test_reset_answers_before_it_has_looked_for_the_account(
 ) -> None:
     get_user_model().objects.create_user("ada", "ada@example.com", "adaada")
     delivered = threading.Event()
+    if connection.settings_dict["ATOMIC_REQUESTS"]:
+        delivered.set()  # no other thread would see what the request has changed
     send = EmailBackend.send_messages
 
     def slow(self: Any, messages: Any) -> int:
@@ -253,5 +254,5 @@ def test_link_of_a_reset_is_never_to_another_site(host: str, ada: Any) -> None:
     assert mail.outbox == []
 
     reset("ada@example.com", **{"X-Forwarded-Host": host, "Forwarded": f"host={host}"})
-    assert "http://testserver/accounts/reset/" in str(mail.outbox[0].body)
-    assert "evil" not in str(mail.outbox[0].body)
+    [link] = re.findall(r"https?://.*", str(mail.outbox[0].body))
+    assert re.match(r"http://testserver/([a-z]+/)?accounts/reset/", link)

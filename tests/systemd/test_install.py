@@ -67,5 +67,5 @@ def test_name_of_another_program_is_not_taken_over(bake: Bake, tmp_path: Path) -
     with machine(tmp_path, {project.path: "/srv/checkout"}) as running:
         run = running.run("/srv/checkout/deploy/systemd/install.sh", DOMAIN)
         assert run.returncode == 1
-        assert "/etc/alternatives is there already" in run.stdout
+        assert "/etc/alternatives exists already" in run.stdout
         assert not running.path("/opt/alternatives").exists()
