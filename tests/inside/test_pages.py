@@ -82,7 +82,9 @@ def test_page_for_somebody_is_kept_by_nobody_under_asgi() -> None:
     client = AsyncClient()
     client.force_login(get_user_model().objects.create_user("ada"))
 
-    assert async_to_sync(client.get)(reverse("home"))["Cache-Control"] == "private, no-store"
+    page = async_to_sync(client.get)(reverse("home"))
+
+    assert page["Cache-Control"] == "private, no-store"
 
 
 @pytest.mark.parametrize("where", EVIL)
