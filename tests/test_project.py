@@ -33,6 +33,7 @@ def test_deploy_check_is_silent(installed: Project) -> None:
 
 
 def test_its_own_tests_pass(installed: Project) -> None:
+    assert installed.is_(database="postgresql") == ("psycopg" in installed.read("pyproject.toml"))
     output = installed.must("just", "test", "-q", "-p", "no:cacheprovider")
 
     assert re.search(r"^\d+ passed", output, re.M)
@@ -43,19 +44,28 @@ def test_its_own_tests_pass(installed: Project) -> None:
     assert int(total[1]) >= 70, output
 
 
+# On SQLite they run after changes of the settings, below.
+@pytest.mark.parametrize(
+    "answers",
+    [
+        answers
+        for answers in SITES
+        if answers["database"] == "postgresql" or answers["interface"] == "wsgi"
+    ],
+    ids=name_of,
+)
 def test_what_it_stands_on_is_tested_inside_it(
-    installed: Project, request: pytest.FixtureRequest, tmp_path: Path
+    answers: Answers, install: Bake, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """On the database that it is served with; its owner's tests on both."""
+    project = install(**answers)
     variables = {}
-    if installed.is_(database="postgresql"):
+    if project.is_(database="postgresql"):
         server: PostgreSQL = request.getfixturevalue("postgresql")
-        installed.pytest_inside(Path("tests"), DATABASE_URL=server.new_database())
+        project.pytest_inside(Path("tests"), DATABASE_URL=server.new_database())
         variables["DATABASE_URL"] = server.new_database()
-    else:
-        assert "psycopg" not in installed.read("pyproject.toml")
 
-    output = installed.pytest_inside(installed.write_inside_tests(tmp_path), **variables)
+    output = project.pytest_inside(project.write_inside_tests(tmp_path), **variables)
 
     assert re.search(r"^\d+ passed", output, re.M)
     assert not re.search(r"\d+ skipped", output)
