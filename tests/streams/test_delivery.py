@@ -190,7 +190,7 @@ def test_reload_ends_streams_at_once_and_loses_nothing(house: StreamHouse) -> No
     assert stream.end(60)
     house.send("meanwhile", "after")
     assert house.texts(stream, 2) == ["meanwhile", "after"]
-    wait_until(lambda: not before & set(house.asgi_workers()), "both workers are replaced")
+    wait_until(lambda: not before & set(house.asgi_workers()), "both workers are replaced", 60)
     assert "Cancel" not in house.site.log
 
 
