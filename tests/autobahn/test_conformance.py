@@ -7,7 +7,6 @@ skipped, with CI as well.
 import json
 import shutil
 import subprocess
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -32,10 +31,17 @@ WSTEST = (
 )
 # All that is no choice of ours: 9 wants messages of 16 MiB, 12 and 13 compression.
 EXCLUDED = ["9.*", "12.*", "13.*"]
-# 6.4.1 to 6.4.4 want text refused in the middle of a frame, which is no duty, and 3.2 what stands
-# before a fault answered first. 7.1.5 wants a message that a close frame cuts short dropped.
-FLOOR = {"OK": 230, "NON-STRICT": 13, "INFORMATIONAL": 3, "FAILED": 1}
-FAILED = {"7.1.5"}
+# What is not "OK", and may be "OK" now and then: it depends on how the bytes come together. 3 to 5
+# have a fault after messages that may be answered or not; 6.4 has text that may be refused before
+# its frame is whole. 7.1.5 fails in the library: a close frame cuts a message short.
+KNOWN = {
+    "NON-STRICT": {
+        "3.2", "3.3", "3.4", "4.1.3", "4.1.4", "4.1.5", "4.2.3", "4.2.4", "4.2.5", "5.15",
+        "6.4.1", "6.4.2", "6.4.3", "6.4.4",
+    },
+    "INFORMATIONAL": {"7.1.6", "7.13.1", "7.13.2"},
+    "FAILED": {"7.1.5"},
+}  # fmt: skip
 
 
 def python2() -> dict[str, str]:
@@ -80,6 +86,8 @@ def test_every_case_is_answered_as_the_protocol_says(prepared: Prepare, tmp_path
         )  # fmt: skip
 
     found = json.loads((reports / "index.json").read_text())["site"]
-    assert Counter(case["behavior"] for case in found.values()) == FLOOR
-    assert {name for name, case in found.items() if case["behavior"] == "FAILED"} == FAILED
-    assert {case["behaviorClose"] for case in found.values()} <= {"OK", "INFORMATIONAL"}
+    assert len(found) == 247
+    for name, case in found.items():
+        assert case["behavior"] == "OK" or name in KNOWN.get(case["behavior"], ()), (name, case)
+        ends = {"OK", "INFORMATIONAL"} if name not in KNOWN["FAILED"] else {"OK", "WRONG CODE"}
+        assert case["behaviorClose"] in ends, (name, case)
