@@ -17,6 +17,9 @@ from pathlib import Path
 BEGIN = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+# What runs in the background ignores it, and so would its children.
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
