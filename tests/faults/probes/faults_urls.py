@@ -3,6 +3,8 @@
 import os
 import time
 
+# Django takes the error pages of the root URLconf alone.
+from config.urls import handler500 as handler500
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
