@@ -39,12 +39,6 @@ def started(
         yield front
 
 
-@pytest.fixture
-def front(started: Front) -> Iterator[Front]:
-    with started.network.inside():
-        yield started
-
-
 @dataclass(frozen=True, eq=False)
 class Door:
     """A way in: of a proxy or of a server, to pages or to what is live."""

@@ -1,0 +1,111 @@
+"""What a project and this template have for those who work on them: workflows, services, notes."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.combinations import TEMPLATE
+from tests.project import Project
+
+pytestmark = pytest.mark.bake
+
+
+def test_workflows_have_no_weak_points_and_pin_what_they_use() -> None:
+    zizmor = str(Path(sys.executable).with_name("zizmor"))
+    Project(TEMPLATE, {}).must(zizmor, "--offline", "--quiet", ".github", NO_COLOR="1")
+    for file in (TEMPLATE / ".github" / "workflows").iterdir():
+        used = re.findall(r"uses: (.*)", file.read_text())
+        assert used
+        assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", one) for one in used), used
+
+
+def test_workflow_of_a_project_is_valid_and_has_the_services_of_its_answers(
+    project: Project,
+) -> None:
+    programs = Path(sys.executable).parent
+    project.must(str(programs / "zizmor"), "--offline", "--quiet", ".github", NO_COLOR="1")
+    for schema, file in (
+        ("vendor.github-workflows", ".github/workflows/ci.yml"),
+        ("vendor.dependabot", ".github/dependabot.yml"),
+    ):
+        project.must(str(programs / "check-jsonschema"), "--builtin-schema", schema, file)
+    text = project.read(".github/workflows/ci.yml")
+    workflow = yaml.safe_load(text)
+    job = workflow["jobs"]["ci"]
+    images = {name: service["image"] for name, service in job.get("services", {}).items()}
+    services = {"postgresql": "postgres:18"} if project.is_(database="postgresql") else {}
+    services |= {} if project.is_(realtime="none") else {"redis": "redis:8"}
+
+    # The same as in production.
+    assert images == services
+    if project.is_(deployment="compose"):
+        running = yaml.safe_load(project.read("deploy/compose.yaml"))["services"]
+        assert images == {name: running[name]["image"] for name in images}
+    assert ("DATABASE_URL" in job["env"]) == ("postgresql" in services)
+    assert ("TEST_REDIS_URL" in job["env"]) == ("redis" in services)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert job["steps"][-1]["run"].endswith(" && uv run just ci")
+    # With the hashes that this repository uses itself.
+    own = (TEMPLATE / ".github" / "workflows" / "test.yml").read_text()
+    assert set(re.findall(r"uses: (.*)", text)) == set(re.findall(r"uses: (.*)", own))
+
+
+def test_services_for_development_are_those_of_production(
+    project: Project, toolbox: Project, tmp_path: Path
+) -> None:
+    """As `just services` and .env say it, with Docker's own program, which needs no engine here."""
+    if project.is_(database="sqlite", realtime="none"):
+        assert "services" not in project.read("justfile")
+        return
+    compose = str(Path(sys.executable).with_name("docker-compose"))
+    (tmp_path / "docker").write_text(f'#!/bin/sh\nshift\nexec "{compose}" "$@"\n')
+    (tmp_path / "docker").chmod(0o755)
+    path = f"{tmp_path}:{project.environment()['PATH']}"
+    just = str(toolbox.bin / "just")
+    project.must(
+        just, "services", "config", "--format", "json", "-o", str(tmp_path / "read.json"), PATH=path
+    )
+    services = json.loads((tmp_path / "read.json").read_text())["services"]
+    workflow = yaml.safe_load(project.read(".github/workflows/ci.yml"))["jobs"]["ci"]["services"]
+
+    assert {name: service["image"] for name, service in services.items()} == {
+        name: service["image"] for name, service in workflow.items()
+    }
+    for name, service in services.items():
+        assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
+        assert service["healthcheck"]["test"], f"{name}: what does --wait wait for?"
+    # Nobody has to find out what to write into .env.
+    if "postgresql" in services:
+        user = services["postgresql"]["environment"]
+        name, password = user["POSTGRES_USER"], user["POSTGRES_PASSWORD"]
+        url = f"\n# DATABASE_URL=postgresql://{name}:{password}@localhost:5432/{name}\n"
+        assert url in project.read(".env")
+    assert ("\n# REDIS_URL=redis://localhost:6379/0\n" in project.read(".env")) == (
+        "redis" in services
+    )
+    (tmp_path / "docker").write_text('#!/bin/sh\necho "$@"\n')
+    assert project.must(just, "services", PATH=path).split() == [
+        "compose", "--file", "compose.dev.yaml", "up", "--detach", "--wait",
+    ]  # fmt: skip
+
+
+def test_notes_for_agents_are_short_and_true(project: Project, toolbox: Project) -> None:
+    text = project.read("AGENTS.md")
+    recipes = project.must(str(toolbox.bin / "just"), "--summary").split()
+
+    assert text.count("\n") <= 20
+    for command in re.findall(r"`uv run just ([^`]*)`", text):
+        names = command.split()
+        assert names[0] in recipes
+        if names[0] == "fix":
+            assert set(names) <= set(recipes)
+    named = re.findall(r"`(?:uv run pytest )?((?:config|serving|tests)/[\w./]*)`", text)
+    assert len(named) > 4
+    for name in (*named, f"{project.slug}/", "README.md"):
+        assert (project.path / name).exists(), name
+    for name in re.findall(r"`([A-Z_]+)`", text):
+        assert f"{name}" in project.read("config/settings.py"), name
