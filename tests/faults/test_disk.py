@@ -98,7 +98,8 @@ def seen(name: str, answers: dict[str, int], site: Site, began: int, remark: str
 
 
 def test_full_disk_under_sqlite(project: Project, tmp_path: Path, note: Note) -> None:
-    """Writes fail and say so, pages that only read do not; nothing that was written is lost."""
+    """Writes are 503 as in an outage, pages that only read are 200; nothing that was written is
+    lost."""
     with small_disk(tmp_path / "disk", 8) as disk:
         url = f"sqlite:///{disk}/db.sqlite3"
         with site_on(project, tmp_path / "log", DATABASE_URL=url) as site:
@@ -107,14 +108,14 @@ def test_full_disk_under_sqlite(project: Project, tmp_path: Path, note: Note) ->
             with full(disk):
                 # What is in the WAL's file already has room.
                 found = write(site, 400, "full")
-                assert found[-1] == 500
+                assert found[-1] == 503
                 assert [site.get("/accounts/login/").status_code for _ in range(5)] == [200] * 5
             lines = len(site.log)
             assert write(site, 20, "after") == [201] * 20
             users = site.get("/probe/query/").json()["users"]
             # Ada and Bob are there as well.
             assert users == 2 + 40 + found.count(201)
-            answers = {"200": 5, "201": found.count(201), "500": found.count(500)}
+            answers = {"200": 5, "201": found.count(201), "503": found.count(503)}
             fault = seen("the disk under SQLite is full", answers, site, began, "pages are 200")
             assert lines
             note(fault, f"{project.answers['interface']}/sqlite")

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from queue import Empty
 
 import pytest
 
@@ -115,17 +116,18 @@ def test_nothing_is_lost_between_transactions(house: StreamHouse) -> None:
         "    input()\n"
         "    notify(ada, 'two')\n"
     )
-    assert first.stdout
-    assert first.stdout.readline() == "sent\n"
-    second = house.script("print('ready', flush=True)\nnotify(ada, 'three')")
-    assert second.stdout
-    assert second.stdout.readline() == "ready\n"
-    time.sleep(1)
-    assert second.poll() is None
-    assert stream.blocks.empty()
+    with first:
+        assert first.stdout
+        assert first.stdout.readline() == "sent\n"
+        with house.script("print('ready', flush=True)\nnotify(ada, 'three')") as second:
+            assert second.stdout
+            assert second.stdout.readline() == "ready\n"
+            with pytest.raises(Empty):
+                stream.texts(seconds=1)
+            assert second.poll() is None
 
-    first.communicate("go on\n", timeout=20)
-    second.communicate(timeout=20)
+            first.communicate("go on\n", timeout=20)
+            second.communicate(timeout=20)
 
     assert stream.texts(3) == ["one", "two", "three"]
 
