@@ -189,6 +189,8 @@ FIRST_LOOK_FILES = (
     "test_project.py",
     "test_serve.py",
 )
+# Other versions of cookiecutter, terminals and releases: minutes, and seldom touched.
+NOT_AT_FIRST = ("test_releases.py", "test_ways_in.py")
 
 
 def is_first_look(config: pytest.Config) -> bool:
@@ -210,8 +212,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     chosen, others = [], []
     for item in items:
-        quick = item.get_closest_marker("bake") or (
-            item.path.name in FIRST_LOOK_FILES and any(f"[{n}" in item.nodeid for n in FIRST_LOOK)
+        name = item.path.name
+        quick = (item.get_closest_marker("bake") and name not in NOT_AT_FIRST) or (
+            name in FIRST_LOOK_FILES and any(f"[{n}" in item.nodeid for n in FIRST_LOOK)
         )
         (chosen if quick else others).append(item)
     items[:] = chosen

@@ -3,7 +3,6 @@
 import configparser
 import itertools
 import re
-import shutil
 import stat
 import tomllib
 from pathlib import Path
@@ -124,12 +123,6 @@ def expected_files(project: Project) -> set[str]:
     return files
 
 
-@pytest.fixture(scope="session")
-def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder for what mypy finds out of the libraries, which are the same for all."""
-    return str(tmp_path_factory.getbasetemp() / "mypy")
-
-
 def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
     assert placed.files() == expected_files(placed)
     # No folder is left of what was not chosen.
@@ -234,26 +227,6 @@ def test_formatted_and_linted_as_baked(placed: Project, toolbox: Project) -> Non
 
     placed.must(ruff, "format", "--no-cache", "--check", "--diff")
     placed.must(ruff, "check", "--no-cache")
-
-
-def test_tests_inside_it_are_formatted_linted_and_typed(
-    project: Project, toolbox: Project, tmp_path: Path, mypy_cache: str
-) -> None:
-    copy = Project(tmp_path / "copy", project.answers)
-    shutil.copytree(project.path, copy.path, ignore=shutil.ignore_patterns(".venv"))
-    copy.write_inside_tests(copy.path / "more")
-    python = (str(toolbox.bin / "python"), "-m")
-
-    copy.must(*python, "ruff", "format", "--no-cache", "--check", "--diff", "more")
-    copy.must(*python, "ruff", "check", "--no-cache", "more")
-    copy.must(*python, "mypy", "--cache-dir", mypy_cache, ".", PYTHONDONTWRITEBYTECODE="1")
-
-
-def test_types_are_right_as_baked(project: Project, toolbox: Project, mypy_cache: str) -> None:
-    project.must(
-        str(toolbox.bin / "python"), "-m", "mypy", "--cache-dir", mypy_cache, ".",
-        PYTHONDONTWRITEBYTECODE="1",
-    )  # fmt: skip
 
 
 def test_structured_files_are_valid(project: Project, toolbox: Project) -> None:

@@ -15,12 +15,31 @@ from tests.services import PostgreSQL
 pytestmark = pytest.mark.project
 
 
-# Of the database they have a few lines; every combination is linted and typed as it was baked
-# (tests/test_bake.py).
+# Of the database they have a few lines; every combination is typed below, and linted as it was
+# baked (tests/test_bake.py).
 @pytest.fixture(scope="session", params=PAIRWISE, ids=name_of)
 def different(request: pytest.FixtureRequest, install: Bake) -> Project:
     """Each pair of answers in turn, installed."""
     return install(**request.param)
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder for what mypy finds out of the libraries, which are the same for all."""
+    return str(tmp_path_factory.getbasetemp() / "mypy")
+
+
+def test_it_is_typed_and_what_is_tested_inside_it_is_clean(
+    project: Project, toolbox: Project, tmp_path: Path, mypy_cache: str
+) -> None:
+    copy = Project(tmp_path / "copy", project.answers)
+    shutil.copytree(project.path, copy.path, ignore=shutil.ignore_patterns(".venv"))
+    copy.write_inside_tests(copy.path / "more")
+    python = (str(toolbox.bin / "python"), "-m")
+
+    copy.must(*python, "ruff", "format", "--no-cache", "--check", "--diff", "more")
+    copy.must(*python, "ruff", "check", "--no-cache", "more")
+    copy.must(*python, "mypy", "--cache-dir", mypy_cache, ".", PYTHONDONTWRITEBYTECODE="1")
 
 
 def test_deploy_check_is_silent(installed: Project) -> None:
@@ -140,7 +159,10 @@ def test_its_own_tests_pass_after_a_usual_change_of_the_settings(
     (tmp_path / "changed_urls.py").write_text(LANGUAGES_URLS)
 
     project = install(**answers)
-    for tests in (Path("tests"), project.write_inside_tests(tmp_path)):
+    inside = project.write_inside_tests(tmp_path)
+    # It starts processes, with the settings of the site.
+    (inside / "test_environment.py").unlink()
+    for tests in (Path("tests"), inside):
         output = project.must(
             "python", *PYTEST_INSIDE, "--ds", "changed", str(tests), PYTHONPATH=f"{tmp_path}:."
         )
