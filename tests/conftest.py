@@ -182,13 +182,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # What runs if nobody says what: all that is quick, and of what starts servers one project for
 # each interface. Every choice of every question of code is in one of them.
 FIRST_LOOK = ("wsgi-none-sqlite", "asgi-sse-postgresql", "both-channels-postgresql")
-FIRST_LOOK_FILES = (
-    "test_browser.py",
-    "test_databases.py",
-    "test_dev.py",
-    "test_project.py",
-    "test_serve.py",
-)
+LARGEST = FIRST_LOOK[-1:]
+FIRST_LOOK_FILES = {
+    "test_browser.py": LARGEST,
+    "test_databases.py": FIRST_LOOK,
+    "test_dev.py": FIRST_LOOK,
+    "test_inside.py": LARGEST,
+    "test_project.py": FIRST_LOOK,
+    "test_serve.py": FIRST_LOOK,
+}
 # Other versions of cookiecutter, terminals and releases: minutes, and seldom touched.
 NOT_AT_FIRST = ("test_releases.py", "test_ways_in.py")
 
@@ -203,6 +205,11 @@ def is_first_look(config: pytest.Config) -> bool:
     return by_itself and not asked and not os.environ.get("CI")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One more than there are processors for a first look, which waits for servers."""
+    return (os.process_cpu_count() or 1) + 1 if is_first_look(config) else None
+
+
 def pytest_configure_node(node: Any) -> None:
     node.workerinput["first_look"] = is_first_look(node.config)
 
@@ -214,7 +221,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         name = item.path.name
         quick = (item.get_closest_marker("bake") and name not in NOT_AT_FIRST) or (
-            name in FIRST_LOOK_FILES and any(f"[{n}" in item.nodeid for n in FIRST_LOOK)
+            any(f"[{site}" in item.nodeid for site in FIRST_LOOK_FILES.get(name, ()))
         )
         (chosen if quick else others).append(item)
     items[:] = chosen
