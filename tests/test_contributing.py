@@ -57,15 +57,35 @@ def test_form_for_faults_asks_for_the_versions() -> None:
     assert {"template", "versions"} <= form("bug.yml").keys()
 
 
-def test_only_the_job_that_makes_the_release_may_write_and_it_installs_nothing() -> None:
+# What may write, and where.
+WRITERS = {
+    ("docs.yml", "publish"): {"pages": "write", "id-token": "write"},
+    ("release.yml", "release"): {"contents": "write"},
+}
+
+
+def test_only_the_jobs_that_publish_may_write_and_they_install_nothing() -> None:
+    found = {}
     for path in (GITHUB / "workflows").iterdir():
         workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert workflow["permissions"] == {"contents": "read"}
         for name, job in workflow["jobs"].items():
-            assert ("permissions" in job) == ((path.name, name) == ("release.yml", "release"))
-    commands = " ".join(step.get("run", "") for step in release_jobs()["release"]["steps"])
-    assert "gh release create" in commands
-    assert not re.search(r"pip|uv |npm|curl", commands)
+            if "permissions" in job:
+                found[path.name, name] = job["permissions"]
+                commands = " ".join(step.get("run", "") for step in job["steps"])
+                assert not re.search(r"pip|uv |npm|curl", commands)
+    assert found == WRITERS
+    assert "gh release create" in str(release_jobs()["release"])
+
+
+def test_site_of_the_documents_is_published_by_the_command_that_builds_it() -> None:
+    jobs = yaml.safe_load((GITHUB / "workflows" / "docs.yml").read_text())["jobs"]
+    build = [step["run"] for step in jobs["build"]["steps"] if "run" in step]
+
+    assert build[-1].endswith("-group docs python -m docs site")
+    assert "uv run --group docs python -m docs site " in CONTRIBUTING
+    assert jobs["build"]["steps"][-1]["with"] == {"path": "site"}
+    assert jobs["publish"]["needs"] == "build"
 
 
 def release_jobs() -> dict[str, dict[str, list[dict[str, str]]]]:
