@@ -1,5 +1,7 @@
 """What kubectl makes of deploy/kubernetes is valid and shut."""
 
+import base64
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -64,6 +66,41 @@ def test_redis_of_the_readme_is_one_that_the_site_finds(cluster: Cluster) -> Non
     # Of the level that the namespace enforces.
     assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
     assert container_of(pod)["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+# Answers what the operator has made, and does not ask a cluster for the rest.
+KUBECTL = """#!/bin/sh
+case "$*" in
+*"get secret postgresql-app -o jsonpath={.data.uri}") printf cG9zdGdyZXNxbDovLw== ;;
+*) exec "$KUBECTL" "$@" --dry-run=client -o yaml ;;
+esac
+"""
+
+
+def test_secret_of_the_readme_has_all_that_the_pods_want(cluster: Cluster, tmp_path: Path) -> None:
+    """And its values are in no file."""
+    text = cluster.project.read("deploy/README.md")
+    [command] = re.findall(r"^```\n(kubectl [^\n]* create secret .*?)^```$", text, re.M | re.S)
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+    made = cluster.project.must(
+        "bash", "-euc", command,
+        KUBECTL=str(shutil.which("kubectl")), PATH=f"{tmp_path}:{os.environ['PATH']}",
+    )  # fmt: skip
+
+    secret = yaml.safe_load(made)
+    wanted = {
+        variable["name"]
+        for pod in cluster.pods.values()
+        for variable in container_of(pod)["env"]
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    }
+    assert secret["data"].keys() == wanted
+    assert base64.b64decode(secret["data"]["DATABASE_URL"]) == b"postgresql://"
+    assert len(base64.b64decode(secret["data"]["DJANGO_SECRET_KEY"])) > 50
+    # As the manifests have them.
+    assert secret["metadata"]["name"] == "site"
+    assert f" -n {cluster.project.slug.replace('_', '-')} " in command
 
 
 def test_a_misspelled_field_would_be_found(cluster: Cluster) -> None:
