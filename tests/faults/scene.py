@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+import pytest
 
 from tests import services
+from tests.combinations import SITES, name_of
 from tests.faults.crowd import Crowd
 from tests.herd import sessions
 from tests.house import House
@@ -23,10 +25,16 @@ from tests.project import PRODUCTION, Project
 from tests.services import answers, wait_until
 from tests.site import Site, cmdline, prepare, probes_of, running
 
+PAIRS = [answers for answers in SITES if answers["database"] == "postgresql"]
+# Each interface and each kind of realtime once: for a fault that meets one server or one service,
+# and for clients that keep it busy.
 PRODUCTS = [
-    {"interface": interface, "realtime": realtime, "database": "postgresql"}
-    for interface, realtime in (("wsgi", "none"), ("asgi", "sse"), ("both", "channels"))
+    answers
+    for answers in PAIRS
+    if (answers["interface"], answers["realtime"])
+    in (("wsgi", "none"), ("asgi", "sse"), ("both", "channels"))
 ]
+EVERY_PAIR = pytest.mark.parametrize("stage", PAIRS, ids=name_of, indirect=True)
 PROBES = Path(__file__).with_name("probes")
 CLIENTS = 20
 # Seconds of load before a fault and after it.

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.combinations import name_of
-from tests.faults.scene import PRODUCTS, Scene
+from tests.faults.scene import EVERY_PAIR, PRODUCTS, Scene
 from tests.faults.table import Note
 from tests.services import answers, wait_until
 from tests.site import wait_for_exit
@@ -16,6 +16,7 @@ from tests.site import wait_for_exit
 pytestmark = pytest.mark.faults
 
 
+@EVERY_PAIR
 def test_killed_worker(scene: Scene, note: Note) -> None:
     """Who has a request there loses it, as everywhere; nobody else notices."""
     workers = {worker.pid for worker in scene.site.workers()}
@@ -26,6 +27,7 @@ def test_killed_worker(scene: Scene, note: Note) -> None:
     note(fault)
 
 
+@EVERY_PAIR
 def test_all_workers_killed(scene: Scene, note: Note) -> None:
     workers = {worker.pid for worker in scene.site.workers()}
     with scene.fault("all workers are killed at once") as fault:
@@ -36,6 +38,7 @@ def test_all_workers_killed(scene: Scene, note: Note) -> None:
     note(fault)
 
 
+@EVERY_PAIR
 def test_sighup(scene: Scene, note: Note) -> None:
     workers = {worker.pid for worker in scene.site.workers()}
     with scene.fault("SIGHUP: a deploy") as fault:
@@ -70,7 +73,8 @@ def test_broken_version_leaves_the_old_one(scene: Scene, note: Note) -> None:
         time.sleep(3)
         scene.release.write_text("")
     if scene.project.is_(interface="asgi"):
-        assert {worker.pid for worker in scene.site.workers()} == workers
+        # The new one may still be on its way out.
+        wait_until(lambda: {one.pid for one in scene.site.workers()} == workers, "the old ones")
     assert fault.count("200", "201") == sum(fault.outcomes.values()), fault.outcomes
     note(fault)
 
@@ -87,11 +91,12 @@ def test_start_that_takes_too_long_leaves_the_old_one(scene: Scene, note: Note) 
             lambda: scene.site.log.count("aborting the restart") > before, "it is told", 90, 0.3
         )
         scene.release.write_text("")
-    assert {worker.pid for worker in scene.site.workers()} == workers
+    wait_until(lambda: {one.pid for one in scene.site.workers()} == workers, "the old ones")
     assert fault.count("200", "201") == sum(fault.outcomes.values()), fault.outcomes
     note(fault)
 
 
+@EVERY_PAIR
 def test_sigterm_under_load_answers_all_it_has(scene: Scene, note: Note) -> None:
     """With slow requests and idle connections beside all others; everybody comes back."""
     with scene.fault("SIGTERM with slow requests, idle connections, sockets and streams open; "

@@ -3,17 +3,29 @@
 import subprocess
 import time
 from contextlib import suppress
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.combinations import name_of
-from tests.faults.scene import PRODUCTS, Scene
+from tests.combinations import Answers, name_of
+from tests.faults.scene import PAIRS, PRODUCTS, Scene
 from tests.faults.table import Note
 
 pytestmark = pytest.mark.faults
 
-WITH_REDIS = pytest.mark.parametrize("stage", PRODUCTS[1:], ids=name_of, indirect=True)
+
+def seen_in(pairs: list[Answers], *faults: str) -> list[Any]:
+    """Return these faults for each of these pairs."""
+    return [
+        pytest.param(pair, fault, id=f"{name_of(pair)}-{fault}")
+        for pair in pairs
+        for fault in faults
+    ]
+
+
+def with_redis(pairs: list[Answers]) -> list[Answers]:
+    return [pair for pair in pairs if pair["realtime"] != "none"]
 
 
 TAKE = """
@@ -32,8 +44,12 @@ while True:
 """
 
 
-@WITH_REDIS
-@pytest.mark.parametrize("fault", ["restarted", "stopped", "writes", "hangs"])
+@pytest.mark.parametrize(
+    ("stage", "fault"),
+    seen_in(with_redis(PAIRS), "restarted", "stopped")
+    + seen_in(with_redis(PRODUCTS), "writes", "hangs"),
+    indirect=["stage"],
+)
 def test_redis(scene: Scene, note: Note, fault: str) -> None:
     """Nobody notices: what is stored is found without it, a little later."""
     names = {
@@ -63,7 +79,11 @@ def test_redis(scene: Scene, note: Note, fault: str) -> None:
     note(seen)
 
 
-@pytest.mark.parametrize("fault", ["restarted", "stopped", "hangs"])
+@pytest.mark.parametrize(
+    ("stage", "fault"),
+    seen_in(PAIRS, "restarted", "stopped") + seen_in(PRODUCTS, "hangs"),
+    indirect=["stage"],
+)
 def test_postgresql(scene: Scene, note: Note, fault: str) -> None:
     """Pages say so, and in time; nobody loses what was acknowledged."""
     names = {
