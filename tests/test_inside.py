@@ -40,18 +40,6 @@ def test_what_it_stands_on_is_tested_inside_it(
     assert not re.search(r"\d+ skipped", output)
 
 
-# An owner changes settings; one project for each kind of async code.
-CHANGED = pytest.mark.parametrize(
-    "answers",
-    [
-        answers
-        for answers in SITES
-        if name_of(answers) in ("asgi-none-sqlite", "asgi-sse-sqlite", "both-channels-sqlite")
-    ],
-    ids=name_of,
-)
-
-
 ATOMIC_REQUESTS = "DATABASES['default']['ATOMIC_REQUESTS'] = True\n"
 # As Django's documentation says: after the sessions, and addresses that begin with a language
 # (a language that stands for another, "en-us", makes addresses that Django does not find).
@@ -81,7 +69,16 @@ urlpatterns = [*i18n_patterns(home, *pages), *urls.urlpatterns[1:], *others]
 """
 
 
-@CHANGED
+# One project for each kind of async code.
+@pytest.mark.parametrize(
+    "answers",
+    [
+        answers
+        for answers in SITES
+        if name_of(answers) in ("asgi-none-sqlite", "asgi-sse-sqlite", "both-channels-sqlite")
+    ],
+    ids=name_of,
+)
 @pytest.mark.parametrize("change", [ATOMIC_REQUESTS, LANGUAGES], ids=["atomic", "languages"])
 def test_its_own_tests_pass_after_a_usual_change_of_the_settings(
     answers: Answers, change: str, install: Bake, tmp_path: Path
