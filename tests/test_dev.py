@@ -164,10 +164,10 @@ def test_upload_reloads_nothing(site: Site) -> None:
 
 def test_log_names_what_the_policy_refused_and_what_to_add(site: Site, browser: Browser) -> None:
     page = browser.new_page()
-    page.goto(f"{site.origin}/extra/")
+    page.goto(f"{site.origin}/accounts/login/")
     page.evaluate(WANTED)
 
-    on = rf"on {site.origin}/extra/:"
+    on = rf"on {site.origin}/accounts/login/:"
     for line in (
         rf'https://cdn.example/x.js {on} add "https://cdn.example" to "script-src"',
         rf'https://images.example/x.png {on} add "https://images.example" to "img-src"',
