@@ -33,6 +33,9 @@ FLAGS = [
     "--no-first-run",
 ]
 
+SITE_NAMES = [name_of(answers) for answers in SITES]
+FAILED_BEFORE = pytest.StashKey[list[str]]()
+
 type Bake = Callable[..., Project]
 type Prepare = Callable[[Answers], tuple[Project, dict[str, str]]]
 
@@ -175,6 +178,11 @@ def built_site(request: pytest.FixtureRequest, prepared: Prepare) -> Iterator[Bu
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run everything, as with CI set")
     parser.addoption(
+        "--again",
+        action="store_true",
+        help="run what failed in the last run once more, with all of its combination in its file",
+    )
+    parser.addoption(
         "--write-tables", action="store_true", help="write the tables in docs/ anew, of results"
     )
 
@@ -199,14 +207,17 @@ def is_first_look(config: pytest.Config) -> bool:
     """Return whether this is `uv run pytest` and no more, on somebody's own machine."""
     if hasattr(config, "workerinput"):
         return config.workerinput["first_look"]
-    options = ("markexpr", "keyword", "all", "lf", "failedfirst", "newfirst", "stepwise")
+    options = ("markexpr", "keyword", "all", "again", "lf", "failedfirst", "newfirst", "stepwise")
     asked = any(getattr(config.option, name, None) for name in options)
     by_itself = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     return by_itself and not asked and not os.environ.get("CI")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One more than there are processors for a first look, which waits for servers."""
+    """One more than there are processors for a first look, which waits for servers; none but
+    this for what failed, which may want the machine to itself."""
+    if config.getoption("--again"):
+        return 0
     return (os.process_cpu_count() or 1) + 1 if is_first_look(config) else None
 
 
@@ -214,7 +225,39 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["first_look"] = is_first_look(node.config)
 
 
+# So many groups of tests may fail by an accident of the machine, and not more.
+ACCIDENTS = 3
+
+
+def group_of(nodeid: str) -> str:
+    """Return what a test has in common with its neighbours: its file and combination."""
+    path, _, name = nodeid.partition("::")
+    return next((f"{path} {site}" for site in SITE_NAMES if f"[{site}" in name), nodeid)
+
+
+def choose_failed(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests that failed, and their neighbours: they may stand on each other."""
+    assert config.cache
+    failed = config.cache.get("cache/lastfailed", {})
+    groups = {group_of(nodeid) for nodeid in failed}
+    if not groups:
+        raise pytest.UsageError("--again: no test failed in the last run.")
+    if len(groups) > ACCIDENTS:
+        raise pytest.UsageError(
+            f"--again: tests of {len(groups)} groups failed in the last run. "
+            f"Of more than {ACCIDENTS} it is no accident."
+        )
+    others = [item for item in items if group_of(item.nodeid) not in groups]
+    items[:] = [item for item in items if group_of(item.nodeid) in groups]
+    if missing := failed.keys() - {item.nodeid for item in items}:
+        raise pytest.UsageError(f"--again: not found: {', '.join(sorted(missing))}")
+    config.hook.pytest_deselected(items=others)
+    config.stash[FAILED_BEFORE] = sorted(failed)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--again"):
+        choose_failed(config, items)
     if not is_first_look(config):
         return
     chosen, others = [], []
@@ -234,6 +277,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             "This was a first look: what the questions write, and of what starts servers "
             f"{', '.join(FIRST_LOOK)}. `uv run pytest --all` does everything, in 70 minutes; "
             "-m takes one layer."
+        )
+    if failed := config.stash.get(FAILED_BEFORE, []):
+        terminalreporter.write_line(
+            "These failed in the run before. If they passed now, each is a defect of a test, or "
+            "of what it tests, that shows itself now and then:\n" + "\n".join(failed)
         )
 
 
@@ -260,8 +308,7 @@ class ByCombination(LoadScopeScheduling):
     """Runs the tests of one combination in one process, where they share its project."""
 
     def _split_scope(self, nodeid: str) -> str:
-        names = [name_of(answers) for answers in SITES]
-        return next((name for name in names if f"[{name}" in nodeid), nodeid)
+        return next((name for name in SITE_NAMES if f"[{name}" in nodeid), nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCombination:

@@ -44,9 +44,25 @@ RESTARTED = r"died|[Cc]onnection (closed|refused|rejected|reset)|upstream|revers
 
 # At its very end the interpreter finds what it closes itself: a thread's database connection,
 # which is kept for its next request, and gunicorn's heartbeat files.
-AT_EXIT = re.compile(
-    r"^Exception ignored in: .*\n(?:Traceback .*\n(?:  .*\n)*)?ResourceWarning: .*\n", re.MULTILINE
-)
+AT_EXIT = re.compile(r"Exception ignored in: |ResourceWarning: ")
+
+
+def without_exit(log: str) -> list[str]:
+    """Return the lines of a log without what interpreters say at their end.
+
+    Each of these has a line before its traceback and one after it, and lines of other
+    processes may stand between them. What a traceback quotes tells nothing of its own.
+    """
+    lines = []
+    tracebacks = 0
+    for line in log.splitlines():
+        if AT_EXIT.match(line):
+            tracebacks += line.startswith("Exception")
+        elif tracebacks and line.startswith("Traceback "):
+            tracebacks -= 1
+        elif not line.startswith("  "):
+            lines.append(line)
+    return lines
 
 
 def probes_of(project: Project) -> Path:
@@ -223,10 +239,9 @@ class Site:
         """Check that there is no warning, no error and no traceback in the log, but for lines
         that match the pattern `but_for`."""
         ended = restarted or self.process.poll() is not None
-        log = AT_EXIT.sub("", self.log) if ended else self.log
         wrong = [
             line
-            for line in log.splitlines()
+            for line in (without_exit(self.log) if ended else self.log.splitlines())
             if not re.search(but_for, line)
             and not any(f"pid:{pid}" in line for pid in self.killed)
             and (
@@ -244,7 +259,7 @@ def running(
     log_file: Path,
     start: str = "",
     port: int = 0,
-    seconds: float = 60,
+    seconds: float = 180,
     **variables: str,
 ) -> Iterator[Site]:
     """Start `command` in `project`, wait until it answers, and end it with all it started.
@@ -279,6 +294,7 @@ def running(
         yield site
     except BaseException:
         print(site.log[-20_000:])
+        print(*described(process.pid), sep="\n")
         raise
     finally:
         with suppress(psutil.NoSuchProcess):
@@ -326,6 +342,20 @@ def cmdline(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return []
+
+
+def described(pid: int) -> list[str]:
+    """Return a line for each process of a family: what it is and what it does."""
+    lines = []
+    with suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            seconds = sum(process.cpu_times()[:2])
+            lines.append(
+                f"{process.pid} {process.status()}, {seconds:.1f} s of processor: "
+                + " ".join(cmdline(process))
+            )
+    return lines
 
 
 def is_running(pid: int) -> bool:

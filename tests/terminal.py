@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 # It makes its terminal the one whose Ctrl+C it gets, and becomes the command.
 BEGIN = """
 import fcntl, os, sys, termios
@@ -59,12 +61,26 @@ class Terminal:
         return bool(data)
 
     def type(self, keys: str, after: str) -> None:
-        """Wait until `after` comes up, and type `keys`."""
+        """Wait until `after` comes up and the command waits for keys, and type `keys`."""
         deadline = time.monotonic() + SECONDS
         while after not in self.text[self._answered :]:
             assert self._read(deadline), f"{after!r} never came:\n{self.text}"
         self._answered = self.text.index(after, self._answered) + len(after)
+        self._wait_for_rest(deadline)
         os.write(self._keyboard, keys.encode())
+
+    def _wait_for_rest(self, deadline: float) -> None:
+        """Wait until the command has slept for a while.
+
+        Python looks for a Ctrl+C before it waits for a key and after it: one that comes
+        between the two is seen with the next key. No person is so quick.
+        """
+        rests = 0
+        while rests < 5:
+            assert time.monotonic() < deadline, f"It is busy for {SECONDS} seconds:\n{self.text}"
+            asleep = psutil.Process(self.process.pid).status() == psutil.STATUS_SLEEPING
+            rests = rests + 1 if asleep else 0
+            time.sleep(0.02)
 
     def wait(self) -> int:
         """Wait until the command ends, and return its exit status."""

@@ -76,7 +76,7 @@ def site(
     project, variables = prepared(answers)
     folder = tmp_path_factory.mktemp(start)
     variables = variables_of(project, start, folder, variables)
-    with running(project, COMMANDS[start], folder / "log", start, seconds=180, **variables) as site:
+    with running(project, COMMANDS[start], folder / "log", start, **variables) as site:
         yield site
 
 

@@ -72,7 +72,7 @@ def site_on(project: Project, log: Path, **variables: str) -> Iterator[Site]:
     } | variables  # fmt: skip
     prepare(project, **variables)
     command = COMMANDS[project.answers["interface"]]
-    with running(project, command, log, "faults", seconds=180, **variables) as site:
+    with running(project, command, log, "faults", **variables) as site:
         yield site
 
 
