@@ -23,7 +23,7 @@ def build(folder: Path) -> list[Manifest]:
     """Return what `kubectl apply -k folder` would apply."""
     program = shutil.which("kubectl")
     if not program:
-        missing("kubectl", "kubernetes-client")
+        missing("kubectl", "kubernetes-client (of Debian 13)")
     run = subprocess.run([program, "kustomize", folder], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     # Where something is deprecated it says so.

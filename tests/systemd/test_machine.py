@@ -5,6 +5,8 @@ import stat
 
 import pytest
 
+from tests.background import PAGE, named, unit_of_the_page
+from tests.services import wait_until
 from tests.systemd.installed import DOMAIN, Installed
 
 pytestmark = pytest.mark.deploy
@@ -76,3 +78,39 @@ def test_servers_are_confined(site: Installed) -> None:
         # Not a warning of what they would have liked to do.
         log = site.machine.must("journalctl", "--unit", name, "--output=cat", "--no-pager")
         assert not re.search(r'Traceback|Permission|not permitted|"level": "(warning|error)"', log)
+
+
+# In place of a worker whose task goes on, although a new version has come.
+BUSY = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+
+
+def test_worker_of_the_documents_restarts_with_the_pages(site: Installed) -> None:
+    """And the pages do not wait for its task."""
+    machine, page_server = site.machine, site.services[0]
+    path = unit_of_the_page(site.project)
+    name = path.name
+    there = machine.path(f"/etc/systemd/system/{name}")
+    there.write_text(path.read_text().replace("manage.py db_worker", f"-c '{BUSY}'"))
+    path.unlink()
+    (start,) = re.findall(r"`sudo (systemctl enable --now .*?)`", PAGE)
+
+    def shown(value: str) -> str:
+        return machine.must("systemctl", "show", f"--property={value}", "--value", name).strip()
+
+    machine.must("systemctl", "daemon-reload")
+    try:
+        machine.must(*named(start, site.project).split())
+        wait_until(lambda: shown("ActiveState") == "active", "the worker runs")
+        first = shown("MainPID")
+        machine.must("systemctl", "restart", page_server)
+        site.assert_serves()
+        assert (shown("ActiveState"), shown("MainPID")) == ("deactivating", first)
+        machine.must("systemctl", "kill", "--signal=KILL", name)
+        wait_until(lambda: shown("ActiveState") == "active", "the worker of the new version runs")
+        assert shown("MainPID") != first
+    finally:
+        machine.run("systemctl", "disable", name)
+        machine.run("systemctl", "kill", "--signal=KILL", name)
+        machine.run("systemctl", "stop", name)
+        there.unlink()
+        machine.must("systemctl", "daemon-reload")

@@ -1,0 +1,226 @@
+"""The lines of the READMEs that set a database up, save it and bring it back, as they stand there.
+
+`docker` and `sudo` are stand-ins, which run the command here as if they had been there.
+"""
+
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.combinations import Answers
+from tests.conftest import Bake
+from tests.project import PRODUCTION, Project
+from tests.services import PostgreSQL, ended, missing
+from tests.terminal import Terminal
+
+pytestmark = pytest.mark.deploy
+
+# Runs what a service would run; of files it knows those in its volume.
+DOCKER = """\
+#!/bin/bash
+set -e
+[ "$1 $2 $3" = "compose -f deploy/compose.yaml" ]
+what=$4
+shift 4
+case $what in
+exec)
+    [ "$1" != -T ] || shift
+    shift
+    exec "${@//\\/data\\//$DATA/}" ;;
+cp) cp "$DATA/${1##*/}" "$2" ;;
+*) exit 64 ;;
+esac
+"""
+# Becomes the user that it is told. What is installed is here already.
+SUDO = """\
+#!/bin/bash
+if [ "$1" = -u ]; then
+    export PGUSER=$2
+    shift 2
+fi
+[ "$1" = apt-get ] || exec "$@"
+"""
+CODE = """\
+from django.contrib.auth import get_user_model as m
+ada = m().objects.filter(username="ada")
+"""
+
+
+@dataclass
+class Place:
+    """A folder in which somebody does what the README of a place says."""
+
+    project: Project
+    folder: Path
+    variables: dict[str, str]
+    # That of a project with the dependencies.
+    python: Path
+
+    @property
+    def readme(self) -> str:
+        return self.project.read("deploy/README.md")
+
+    def block(self, word: str) -> str:
+        """Return the block of commands in which a word stands."""
+        blocks = re.findall(r"^```\n(.*?)^```$", self.readme, re.M | re.S)
+        (found,) = [block for block in blocks if word in block]
+        return found
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.project.environment(**self.variables)
+
+    def do(self, commands: str) -> None:
+        """Run commands as somebody with an ordinary umask."""
+        ran = subprocess.run(
+            ["bash", "-ec", f"umask 022\n{commands}"], cwd=self.project.path,
+            env=self.environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert ran.returncode == 0, f"{commands}\n{ran.stdout}{ran.stderr}"
+
+    def manage(self, *arguments: str) -> str:
+        return self.project.must(str(self.python), "manage.py", *arguments, **self.variables)
+
+    def shell(self, code: str) -> str:
+        return self.manage("shell", "-v", "0", "-c", CODE + code).strip()
+
+    def fill(self) -> None:
+        self.manage("migrate", "--no-input")
+        self.shell("m().objects.create_user('ada')")
+
+    def counted(self) -> str:
+        return self.shell("print(ada.count())")
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest, bake: Bake, toolbox: Project, tmp_path: Path) -> Place:
+    """A project of some answers, with the stand-ins in front of all other programs."""
+    answers: Answers = request.param
+    made = bake(**answers)
+    project = Project(shutil.copytree(made.path, tmp_path / "in" / made.slug), made.answers)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {"docker": DOCKER, "sudo": SUDO}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    data = tmp_path / "data"
+    data.mkdir()
+    python = toolbox.bin / "python"
+    variables = PRODUCTION | {
+        "DATA": str(data), "PATH": f"{programs}:{python.parent}:{os.environ['PATH']}",
+        "DATABASE_URL": f"sqlite:///{data}/db.sqlite3",
+    }  # fmt: skip
+    if project.is_(database="postgresql"):
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        variables["PATH"] = f"{programs}:{python.parent}:{server.programs}:{os.environ['PATH']}"
+        variables |= {"PGHOST": "127.0.0.1", "PGPORT": str(server.port)}
+        variables["DATABASE_URL"] = (
+            f"postgresql://{project.slug}:a-password@127.0.0.1:{server.port}/{project.slug}"
+        )
+        for kind in ("database", "role"):
+            server.query(f"drop {kind} if exists {project.slug}", "postgres")
+    return Place(project, tmp_path, variables, python)
+
+
+def with_(place: str, database: str) -> Answers:
+    return {"interface": "asgi", "realtime": "none", "database": database, "deployment": place}
+
+
+def is_private(path: Path) -> bool:
+    return stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def assert_saved_and_restored(place: Place, word: str, dump: Path) -> None:
+    """Save what is there, lose some of it, and bring it back: while somebody is connected."""
+    save, restore = re.match(r"(\(umask .*?\)\n)(.*)", place.block(word), re.S).groups()
+    place.do(save)
+    assert is_private(dump)
+    place.shell("ada.delete(); m().objects.create_user('eve')")
+    visitor = subprocess.Popen(
+        ["psql", "-X", place.variables["DATABASE_URL"]], env=place.environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with ended(visitor):
+        visitor.stdin.write("select username from users_user;\n")
+        visitor.stdin.flush()
+        assert "username" in visitor.stdout.readline()
+        place.do(restore)
+    assert place.counted() == "1"
+    assert place.shell("print(m().objects.count())") == "1"
+    # What a release does next.
+    place.manage("migrate", "--no-input")
+    place.manage("check", "--database", "default")
+
+
+@pytest.mark.parametrize("place", [with_("compose", "postgresql")], indirect=True)
+def test_postgresql_of_compose(place: Place, postgresql: PostgreSQL) -> None:
+    slug = place.project.slug
+    # As its image does, of POSTGRES_USER and POSTGRES_DB.
+    postgresql.query(f"create role {slug} superuser login", "postgres")
+    postgresql.query(f"create database {slug} owner {slug}", "postgres")
+    place.fill()
+    dump = place.project.path.parent / f"{slug}.dump"
+
+    assert_saved_and_restored(place, "pg_dump", dump)
+
+    # On another machine the database is empty.
+    postgresql.query(f"drop database {slug}", "postgres")
+    postgresql.query(f"create database {slug} owner {slug}", "postgres")
+    place.do(place.block("pg_dump").partition(")\n")[2])
+    assert place.counted() == "1"
+
+
+@pytest.mark.parametrize("place", [with_("systemd", "postgresql")], indirect=True)
+def test_postgresql_of_a_machine(place: Place) -> None:
+    """Set up with a password that is typed, saved and restored by its administrator."""
+    commands = place.block("createuser")
+    terminal = Terminal(
+        [shutil.which("bash") or "bash", "-ec", commands], place.project.path, place.environment
+    )
+    terminal.type("a-password\n", after="Enter password for new role: ")
+    terminal.type("a-password\n", after="Enter it again: ")
+    assert terminal.wait() == 0, terminal.text
+    assert f"postgresql://{place.project.slug}:password@localhost:5432/" in place.readme
+    place.fill()
+
+    assert_saved_and_restored(place, "pg_dump", place.project.path / f"{place.project.slug}.dump")
+
+
+@pytest.mark.parametrize("place", [with_("compose", "sqlite")], indirect=True)
+def test_sqlite_of_compose(place: Place) -> None:
+    place.fill()
+    # A change that is not in the file yet.
+    with sqlite3.connect(place.folder / "data" / "db.sqlite3") as open_one:
+        open_one.execute("update users_user set first_name = 'Ada'")
+        open_one.commit()
+        place.do(place.block(".backup("))
+    saved = sqlite3.connect(place.project.path.parent / f"{place.project.slug}.sqlite3")
+    assert saved.execute("select username, first_name from users_user").fetchall() == [
+        ("ada", "Ada")
+    ]
+
+
+@pytest.mark.parametrize("place", [with_("systemd", "sqlite")], indirect=True)
+def test_sqlite_of_a_machine(place: Place) -> None:
+    if not shutil.which("sqlite3"):
+        missing("sqlite3", "sqlite3")
+    place.fill()
+    slug = place.project.slug
+    commands = place.block(".backup ")
+    assert f"/var/lib/{slug}/db.sqlite3" in commands
+    place.do(
+        commands.replace(f"/var/lib/{slug}/", f"{place.folder}/data/").replace(
+            "/var/backups/", f"{place.folder}/"
+        )
+    )
+    backup = place.folder / f"{slug}.sqlite3"
+    assert is_private(backup)
+    saved = sqlite3.connect(backup)
+    assert saved.execute("select username from users_user").fetchall() == [("ada",)]
