@@ -1,0 +1,302 @@
+"""Each command of each README and page: the test that runs it, or why none does."""
+
+import ast
+import re
+from collections import defaultdict
+
+import pytest
+
+from tests.combinations import CHOICES, TEMPLATE, VALID
+from tests.conftest import Bake
+from tests.project import PRODUCTION, Project, uv
+
+pytestmark = pytest.mark.bake
+
+PROGRAMS = (
+    "apt-get", "bash", "caddy", "cd", "certbot", "cruft", "curl", "daphne", "docker", "git",
+    "granian", "gunicorn", "hypercorn", "journalctl", "just", "kubectl", "npm", "pip", "pipx",
+    "python", "python3", "release:", "sudo", "systemctl", "uv", "uvicorn", "uvx", "uwsgi",
+    "waitress-serve", "web:", "worker:",
+)  # fmt: skip
+COMMAND = re.compile(rf"(\(umask 077; )?({'|'.join(PROGRAMS)}|\.ci/\w+)( .*)?")
+COMPOSE = r"docker compose -f deploy/compose\.yaml "
+# What is run, as a pattern for the whole command. `my_site` stands for any name.
+RUN = {
+    # This page
+    "test_commands.py::test_lock_file_is_made_by_its_command": [r"uv lock"],
+    "test_commands.py::test_secret_of_a_host_is_one": [r"python -c \"import secrets; .*"],
+    "test_commands.py::test_each_choice_of_tests_finds_some": [r"uv run pytest.*"],
+    # How a project comes to be
+    "test_ways_in.py::test_template_lies_anywhere": [
+        r"uvx cookiecutter \.( --no-input .*)?",
+    ],
+    "test_ways_in.py::test_cruft_creates_the_same": [r"cruft create"],
+    "test_releases.py::test_project_of_a_release_is_updated_and_keeps_the_work": [
+        r"uvx cruft create TEMPLATE --checkout 0\.2\.0",
+        r"cruft create … --checkout VERSION",
+        r"(uvx )?cruft update( --checkout 0\.2\.0)?",
+    ],
+    "test_switch.py::test_commands_of_the_readme_change_an_answer": [
+        r"uvx cruft link( TEMPLATE .*)?",
+        r"git add \.cruft\.json && git commit .*",
+        r"uvx cruft update --variables-to-update .*",
+    ],
+    "test_switch.py::test_site_of_a_week_becomes_one_with_a_live_chat": [
+        r"git init",
+        r"git add -A && git commit .*",
+        r"uv sync && uv run just lint && uv run just test",
+    ],
+    # What its owner does
+    "test_dev.py::test_first_start_needs_no_manual_step": [
+        r"(cd \w+ && )?(uv run )?just dev",
+        r"cd my_site",
+    ],
+    "test_dev.py::test_mail_goes_to_the_terminal": [
+        r"(uv run )?just manage( …)?",
+        r"python manage\.py sendtestemail .*",
+    ],
+    "test_project.py::test_its_own_tests_pass": [r"(uv run )?just test", r"uv sync"],
+    "test_project.py::test_its_own_lint_passes": [r"(uv run )?just lint"],
+    "test_project.py::test_ci_passes_with_the_services_of_the_workflow": [
+        r"(pip install uv && )?(uv run )?just ci",
+        r"python manage\.py check --deploy",
+    ],
+    "test_startapp.py::test_new_app_is_installed_tested_and_linted": [
+        r"(uv run )?just startapp( shop)?",
+    ],
+    "test_upkeep.py::test_notes_for_agents_are_short_and_true": [
+        r"uv add( …)?",
+        r"uv run just fix lint test",
+    ],
+    "test_serve.py::test_home_page_tells_what_served_it": [
+        r"(uv run )?just serve",
+        r"gunicorn --config config/gunicorn\.conf\.py",
+        r"python -m config\.uvicorn_conf",
+        r"python manage\.py (migrate|collectstatic)( --no-input)?",
+    ],
+    "test_background.py::test_task_of_the_page_is_done_in_development": [
+        r"uv add django-tasks-db",
+        r"(uv run )?just manage (migrate|db_worker)",
+    ],
+    "test_background.py::test_worker_ends_fails_and_is_killed_as_the_table_says": [
+        r"(worker: )?python manage\.py (db_worker|prune_db_task_results)",
+    ],
+    "compat/test_accounts.py::test_allauth": [r"uv add django-allauth"],
+    # Where it runs
+    "test_one_port.py::test_site_runs_where_there_is_one_command_and_one_port": [
+        r"(web|release): .*",
+    ],
+    "test_servers.py::test_pages_forms_and_probes": [
+        r"(daphne|granian|hypercorn|uvicorn|uwsgi|waitress-serve) .*",
+        r"gunicorn config\.\w+:application .*",
+        r"uv add granian",
+    ],
+    "test_image.py::test_it_holds_what_is_needed_and_no_more": [r"docker build -t .*"],
+    "test_compose.py::test_site_runs_as_compose_would_run_it": [
+        rf"({COMPOSE}|docker compose … )up( --build)?( --detach| --wait)?",
+        rf"{COMPOSE}restart caddy",
+    ],
+    "test_backups.py::test_postgresql_of_compose": [
+        rf"\(umask 077; {COMPOSE}exec -T postgresql pg_dump .*\)",
+        rf"{COMPOSE}exec -T postgresql pg_restore .*",
+    ],
+    "test_backups.py::test_sqlite_of_compose": [
+        rf"{COMPOSE}exec \w+ python -c .*sqlite3.*",
+        rf"{COMPOSE}cp \w+:/data/backup .*",
+    ],
+    "test_backups.py::test_postgresql_of_a_machine": [
+        r"\(umask 077; sudo -u postgres pg_dump .*\)",
+        r"sudo -u postgres pg_restore .*",
+        r"sudo -u postgres create(db|user) .*",
+    ],
+    "test_backups.py::test_sqlite_of_a_machine": [r"sudo sh -c 'umask 077; sqlite3 .*"],
+    "systemd/test_machine.py::test_it_serves_behind_nginx_and_after_a_reboot": [
+        r"(sudo )?bash deploy/systemd/install\.sh example\.com",
+        r"uv sync --locked --no-dev",
+    ],
+    "systemd/test_machine.py::test_worker_of_the_documents_restarts_with_the_pages": [
+        r"sudo systemctl enable --now my_site-worker\.service",
+    ],
+    "systemd/test_releases.py::test_going_back_to_the_release_before": [
+        r"cd /opt/my_site && ls releases",
+        r"sudo ln -sfn .*",
+        r"sudo install -m 644 .*",
+        r"sudo systemctl (daemon-reload|restart .*)",
+    ],
+    "systemd/test_releases.py::test_new_release_fails_nobody_and_changes_no_data": [
+        r"sudo systemd-run .*createsuperuser",
+    ],
+    "test_background.py::test_unit_has_the_confines_of_the_others": [r"cd deploy/systemd"],
+    "kubernetes/test_manifests.py::test_secret_of_the_readme_has_all_that_the_pods_want": [
+        r"kubectl -n my-site create secret .*",
+    ],
+    # What the developers of the template do
+    "test_diff.py::test_each_change_is_shown_once_with_the_projects_that_have_it": [
+        r"uv run python -m tests\.diff .*",
+    ],
+    "test_versions.py::test_project_works_with_the_lowest_releases_that_it_admits": [
+        r"uv run python -m tests\.versions",
+    ],
+    "test_docs.py::test_documents_build_without_a_warning_and_each_link_leads_somewhere": [
+        r"uv run --group docs python -m docs site",
+    ],
+    "test_pictures.py::test_terminal_shows_what_the_template_prints": [
+        r"uv run python -m docs\.terminal",
+    ],
+    "test_bake.py::test_template_is_formatted_and_linted": [
+        r"uv run ruff format && uv run ruff check --fix",
+    ],
+    "test_documents.py::test_commands_at_the_top_are_those_of_ci": [
+        r"(pip|pipx) install uv( && uv run pytest)?",
+    ],
+}
+# What no test runs, and why.
+NOT_RUN = {
+    "It needs a container engine. What compose and docker would do with these files is done by "
+    "tests/test_compose.py and tests/test_image.py; of `just services` the command that it runs "
+    "is seen in tests/test_upkeep.py.": [
+        rf"{COMPOSE}(build|pull) --.*",
+        rf"{COMPOSE}cp caddy:/media .*",
+        r"docker run",
+        r"(uv run )?just services( down)?",
+    ],
+    "It needs a registry.": [r"docker push .*"],
+    "It needs a cluster. What `kubectl apply -k` would apply is made by kubectl and read by "
+    "tests/kubernetes/.": [
+        r"kubectl apply -k.*",
+        r"kubectl (-n [\w-]+ )?(create namespace|delete|get|label|logs|rollout|wait) .*",
+    ],
+    "It asks for a password. Django tests it; that the site runs commands so is tested by "
+    "tests/containers.py and tests/systemd/installed.py.": [
+        r"uv run just manage createsuperuser",
+        rf"({COMPOSE}exec|kubectl -n my-site exec -it) .*createsuperuser",
+    ],
+    "It installs what .ci/install has installed.": [r"(sudo )?apt-get install .*"],
+    "It needs the authority that gives certificates. The sentence that has the whole command is "
+    "read by tests/systemd/test_install.py.": [r"sudo certbot certonly .*"],
+    "It shows what is there, and ends when somebody ends it.": [
+        r"sudo journalctl .*",
+        r"git (status|diff --cached)",
+    ],
+    "It would publish.": [r"git tag VERSION && git push .*"],
+    "It takes the template from GitHub; tests/test_ways_in.py takes it from a folder, a zip and "
+    "a repository.": [r"pip install uv && uvx cookiecutter gh:.*"],
+    "It changes the files that it formats; `just lint` says whether it has to.": [
+        r"uv run just fix",
+    ],
+    "It takes minutes of both processors. Its parts are tested by tests/test_benchmarks.py and "
+    "tests/test_contributing.py.": [
+        r"uv run benchmarks.*",
+        r"uv run --group mutation .*",
+    ],
+    "It installs what these tests need, or runs them.": [r"\.ci/(install|run)"],
+    "It asks for the advisories of today, which a workflow does every Monday.": [r"\.ci/audit"],
+    "It undoes a unit of another interface.": [r"systemctl disable --now NAME-.*"],
+}
+
+
+def commands_of(text: str, slug: str) -> set[str]:
+    """Return the commands of a page: the lines of its blocks, and what stands between backticks."""
+    text = text.replace(slug, "my_site").replace(slug.replace("_", "-"), "my-site")
+    block = r"^ *```(\w*)\n(.*?)^ *```$"
+    lines: list[str] = []
+    for language, body in re.findall(block, text, re.M | re.S):
+        if language in ("", "bash"):
+            lines += body.replace("\\\n", " ").splitlines()
+    lines += re.findall(r"`([^`]+)`", re.sub(block, "", text, flags=re.M | re.S))
+    found = {re.sub(r"\s+", " ", re.sub(r"(?<= )#.*", "", line)).strip() for line in lines}
+    # A single word is the name of a program, unless it is one of this repository.
+    return {
+        one for one in found if COMMAND.fullmatch(one) and (" " in one or one.startswith(".ci/"))
+    }
+
+
+@pytest.fixture(scope="module")
+def commands(bake: Bake) -> dict[str, set[str]]:
+    """All commands, each with the pages that have it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    pages = [path for path in TEMPLATE.glob("*.md") if path.name != "CHANGELOG.md"]
+    pages += [*TEMPLATE.glob("docs/*.md"), TEMPLATE / "benchmarks" / "README.md"]
+    for page in pages:
+        for command in commands_of(page.read_text(encoding="utf-8"), "corner_shop"):
+            found[command].add(page.name)
+    # What they say of realtime stands in all of them.
+    places = {
+        (answers["interface"], answers["database"], answers["deployment"]): answers
+        for answers in VALID
+    }
+    for answers in places.values():
+        project = bake(**answers)
+        for name in project.files():
+            if name.endswith(".md"):
+                for command in commands_of(project.read(name), project.slug):
+                    found[command].add(name)
+    return found
+
+
+def test_each_command_is_run_or_it_is_said_why_not(commands: dict[str, set[str]]) -> None:
+    patterns = [one for group in (*RUN.values(), *NOT_RUN.values()) for one in group]
+    fitting = {
+        command: [pattern for pattern in patterns if re.fullmatch(pattern, command)]
+        for command in commands
+    }
+
+    assert len(fitting) > 100
+    assert not {
+        command: (commands[command], found) for command, found in fitting.items() if len(found) != 1
+    }
+    assert set(patterns) == {pattern for found in fitting.values() for pattern in found}
+
+
+@pytest.mark.parametrize("test", RUN)
+def test_what_runs_them_is_a_test(test: str) -> None:
+    path, _, name = test.partition("::")
+    tree = ast.parse((TEMPLATE / "tests" / path).read_text(encoding="utf-8"))
+
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_lock_file_is_made_by_its_command(bake: Bake) -> None:
+    """The one with which an image and a machine are made."""
+    project = bake(interface="wsgi", deployment="compose")
+    assert "uv.lock" not in project.files()
+
+    project.must(uv(), "lock")
+
+    assert "uv.lock" in project.files()
+
+
+def test_secret_of_a_host_is_one(toolbox: Project) -> None:
+    page = (TEMPLATE / "docs" / "hosts.md").read_text(encoding="utf-8")
+    code = re.search(r"`python -c \"(import secrets; .*?)\"`", page)[1]
+    secret = toolbox.must("python", "-c", code).strip()
+
+    checked = toolbox.run(
+        "python", "manage.py", "check", "--deploy", "--fail-level", "WARNING",
+        **PRODUCTION | {"DJANGO_SECRET_KEY": secret, "DATABASE_URL": "postgresql://u:p@h:5432/n"},
+        REDIS_URL="redis://127.0.0.1:9/0",
+    )  # fmt: skip
+
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_each_choice_of_tests_finds_some(commands: dict[str, set[str]]) -> None:
+    """What is chosen by a name is in one, by a mark is one, by a path is there."""
+    names = [*CHOICES["interface"]]
+    for path in (TEMPLATE / "tests").rglob("*.py"):
+        names.append(path.stem)
+        names += re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    marks = re.findall(
+        r'^    "(\w+): ', (TEMPLATE / "pyproject.toml").read_text(encoding="utf-8"), re.M
+    )
+    chosen = [command.removeprefix("pip install uv && ") for command in commands]
+    for command in [one for one in chosen if one.startswith("uv run pytest ")]:
+        for word in re.findall(r"-k ([\w-]+)", command):
+            assert all(any(part in name for name in names) for part in word.split("-")), command
+        for mark in re.findall(r"-m (\w+)", command):
+            assert mark in marks, command
+        for file in re.findall(r"tests/\S+", command):
+            inside = TEMPLATE / "{{ cookiecutter.project_slug }}" / file
+            assert (TEMPLATE / file).exists() or list(inside.parent.glob(f"*{inside.name}*")), (
+                command
+            )
