@@ -332,7 +332,7 @@ def test_odd_frames_are_told_so_and_change_nothing(site: Site) -> None:
             "9" * 60_000,
             "null", "[]", '"message"', "", "NaN", "\ufeff{}",
         ):  # fmt: skip
-            time.sleep(0.06)  # or it is too many frames
+            time.sleep(0.1)  # or it is too many frames
             channel.send(odd)
             assert next_frame(channel, "error", "stored")["type"] == "error", odd[:80]
         say(channel, "still here")
@@ -357,7 +357,7 @@ def test_odd_ids_replay_this_room_or_nothing(site: Site) -> None:
         for after in [*ODD_IDS, str(said)]:
             channel.send(f'{{"type": "enter", "after": {after}}}')
             assert_heard_here_only(channel)
-            time.sleep(0.1)  # or it is too many frames
+            time.sleep(0.2)  # or it is too many frames
     for after in [*ODD_IDS, str(said)]:
         with site.socket(path=f"/ws/chat/replay/?after={quote(after)}") as channel:
             assert_heard_here_only(channel)
