@@ -34,7 +34,10 @@ FLAGS = [
 ]
 
 SITE_NAMES = [name_of(answers) for answers in SITES]
+# The key of pytest's cache, and what is to be run again; and what fails in this run.
+FAILED = "again/failed"
 FAILED_BEFORE = pytest.StashKey[list[str]]()
+failed_now: set[str] = set()
 
 type Bake = Callable[..., Project]
 type Prepare = Callable[[Answers], tuple[Project, dict[str, str]]]
@@ -238,7 +241,8 @@ def group_of(nodeid: str) -> str:
 def choose_failed(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the tests that failed, and their neighbours: they may stand on each other."""
     assert config.cache
-    failed = config.cache.get("cache/lastfailed", {})
+    # Not pytest's own list, which keeps what failed until it has passed.
+    failed = config.cache.get(FAILED, [])
     groups = {group_of(nodeid) for nodeid in failed}
     if not groups:
         raise pytest.UsageError("--again: no test failed in the last run.")
@@ -249,10 +253,10 @@ def choose_failed(config: pytest.Config, items: list[pytest.Item]) -> None:
         )
     others = [item for item in items if group_of(item.nodeid) not in groups]
     items[:] = [item for item in items if group_of(item.nodeid) in groups]
-    if missing := failed.keys() - {item.nodeid for item in items}:
+    if missing := set(failed) - {item.nodeid for item in items}:
         raise pytest.UsageError(f"--again: not found: {', '.join(sorted(missing))}")
     config.hook.pytest_deselected(items=others)
-    config.stash[FAILED_BEFORE] = sorted(failed)
+    config.stash[FAILED_BEFORE] = failed
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -286,6 +290,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        failed_now.add(report.nodeid)
     table.note(report)
     faults.note(report)
     servers.note(report)
@@ -293,7 +299,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     # Parallel processes report to the first, which has no number.
-    if session.config.getoption("--write-tables") and not hasattr(session.config, "workerinput"):
+    if hasattr(session.config, "workerinput"):
+        return
+    if session.config.cache and not session.config.option.collectonly:
+        session.config.cache.set(FAILED, sorted(failed_now))
+    if session.config.getoption("--write-tables"):
         table.write()
         faults.write()
         servers.write()

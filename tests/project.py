@@ -21,7 +21,8 @@ PYTEST_INSIDE = (
 )  # fmt: skip
 
 # What the tests run under must not leak into a project's own environment.
-LEAKS = ("VIRTUAL_ENV", "PYTHONPATH", "PYTEST_", "COV_", "DJANGO_", "DATABASE_URL", "REDIS_URL",
+# With PYTHONDONTWRITEBYTECODE each process would compile all of Django anew.
+LEAKS = ("VIRTUAL_ENV", "PYTHON", "PYTEST_", "COV_", "DJANGO_", "DATABASE_URL", "REDIS_URL",
          "WEB_CONCURRENCY", "PORT", "HOST", "UV_PROJECT", "UV_RUN")  # fmt: skip
 PRODUCTION = {
     "DJANGO_SECRET_KEY": "0123456789abcdefghijklmnopqrstuvwxyz-0123456789abcdefghij",

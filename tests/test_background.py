@@ -180,8 +180,9 @@ def test_worker_ends_fails_and_is_killed_as_the_table_says(shop: Shop, tmp_path:
     shop.project.must(*prune.split(), **shop.variables)
     assert shop.statuses() == ["RUNNING"]
 
+    shop.shell("wrong.enqueue()")
     with shop.worker() as worker:
-        wait_until(lambda: "RUNNING" in shop.statuses(), "it works")
+        wait_until(lambda: "FAILED" in shop.statuses(), "it works", 60)
         shop.stop_database()
         assert worker.wait(timeout=60) not in (0, -signal.SIGKILL)
 
