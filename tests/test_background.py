@@ -1,7 +1,6 @@
 """What docs/background.md says of tasks and their worker, done as it is written there."""
 
 import re
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from tests.kubernetes.cluster import Cluster, build, container_of
 from tests.project import PRODUCTION, Project, uv
 from tests.services import wait_until
 from tests.systemd.units import roles_of, unit
+from tests.terminal import CONTROL_C, Terminal
 from tests.test_compose import read
 
 # One that begins, takes its time and ends, each of which can be seen; and one that fails.
@@ -58,7 +58,7 @@ class Shop:
 
     project: Project
     variables: dict[str, str]
-    stop_database: Callable[[], object]
+    database: Callable[[str], object]
 
     def shell(self, code: str) -> str:
         imports = f"from {self.project.slug}.shop.tasks import slow, wrong\n"
@@ -110,31 +110,27 @@ def shop(project: Project, tmp_path: Path) -> Iterator[Shop]:
         shop = Shop(
             project,
             PRODUCTION | {"DATABASE_URL": server.new_database()},
-            lambda: subprocess.run([*server.pg_ctl, "-m", "fast", "stop"], check=True),
+            lambda command: subprocess.run(
+                [*server.pg_ctl, "-w", "-m", "fast", command], check=True
+            ),
         )
         project.must("python", "manage.py", "migrate", "--no-input", **shop.variables)
         yield shop
 
 
 @pytest.mark.compat
-def test_task_of_the_page_is_done_in_development(project: Project, tmp_path: Path) -> None:
+def test_task_of_the_page_is_done_in_development(project: Project) -> None:
     project.must("just", "lint")
     project.must("just", "manage", "migrate")
     project.must("just", "manage", "shell", "-v", "0", "-c", TWO_ORDERS.format(slug=project.slug))
     (command,) = re.findall(r"^In development, `(.*?)`", PAGE, re.M)
-    log = tmp_path / "log"
-    with log.open("wb") as output:
-        worker = subprocess.Popen(
-            [uv(), *command.split()[1:]], cwd=project.path, env=project.environment(),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0,
-        )  # fmt: skip
-    with services.ended(worker):
-        wait_until(lambda: "received order 7" in log.read_text(), "the mail is sent", 60)
-        # As a terminal does it.
-        subprocess.run(["kill", "-INT", f"-{worker.pid}"], check=True)
-        worker.wait(timeout=30)
-    assert "To: ada@example.com" in log.read_text()
-    assert "order 6" not in log.read_text()
+    terminal = Terminal(
+        [uv(), *command.split()[1:]], project.path, project.environment(PYTHONUNBUFFERED="1")
+    )
+    terminal.type(CONTROL_C, after="received order 7")
+    terminal.wait()
+    assert "To: ada@example.com" in terminal.text
+    assert "order 6" not in terminal.text
 
 
 @pytest.mark.compat
@@ -183,8 +179,9 @@ def test_worker_ends_fails_and_is_killed_as_the_table_says(shop: Shop, tmp_path:
     shop.shell("wrong.enqueue()")
     with shop.worker() as worker:
         wait_until(lambda: "FAILED" in shop.statuses(), "it works", 60)
-        shop.stop_database()
-        assert worker.wait(timeout=60) not in (0, -signal.SIGKILL)
+        shop.database("stop")
+        assert worker.wait(timeout=60) == 1
+    shop.database("start")
 
 
 PLACES = {
