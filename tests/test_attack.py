@@ -18,13 +18,14 @@ from urllib.parse import quote
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.combinations import SITES, name_of
 from tests.conftest import Prepare
 from tests.house import variables_of
 from tests.services import wait_until
-from tests.site import COMMANDS, Site, next_frame, running, say
+from tests.site import COMMANDS, Site, close_code, next_frame, running, say
 
 pytestmark = pytest.mark.serve
 
@@ -38,6 +39,8 @@ WAYS = [
     for answers in SITES
     if (answers["interface"], answers["realtime"]) in STARTS and answers["database"] == "postgresql"
 ]
+# Of chat/limits.py.
+SOCKETS_PER_USER = 20
 ACCOUNT = (
     "from django.contrib.auth import get_user_model as model\n"
     "model().objects.filter(username='eve').delete()\n"
@@ -361,6 +364,23 @@ def test_odd_ids_replay_this_room_or_nothing(site: Site) -> None:
     for after in [*ODD_IDS, str(said)]:
         with site.socket(path=f"/ws/chat/replay/?after={quote(after)}") as channel:
             assert_heard_here_only(channel)
+
+
+def test_socket_that_is_one_too_many_may_speak_at_once(site: Site) -> None:
+    """As a page does that has something to send: its socket is closed meanwhile."""
+    if not has_sockets(site):
+        return
+    with ExitStack() as stack:
+        for _ in range(SOCKETS_PER_USER):
+            channel = stack.enter_context(site.socket(path="/ws/chat/many/", user="bob"))
+            channel.send('{"type": "ping"}')
+            next_frame(channel, "pong")
+        for _ in range(5):
+            with site.socket(path="/ws/chat/many/", user="bob") as channel:
+                with suppress(ConnectionClosed):
+                    for _ in range(3):
+                        channel.send('{"type": "ping"}')
+                assert close_code(channel) == 4429
 
 
 def assert_heard_here_only(channel: ClientConnection) -> None:

@@ -124,10 +124,14 @@ def test_task_of_the_page_is_done_in_development(project: Project) -> None:
     project.must("just", "manage", "migrate")
     project.must("just", "manage", "shell", "-v", "0", "-c", TWO_ORDERS.format(slug=project.slug))
     (command,) = re.findall(r"^In development, `(.*?)`", PAGE, re.M)
-    terminal = Terminal(
-        [uv(), *command.split()[1:]], project.path, project.environment(PYTHONUNBUFFERED="1")
-    )
-    terminal.type(CONTROL_C, after="received order 7")
+    terminal = Terminal([uv(), *command.split()[1:]], project.path, project.environment())
+    terminal.type("", after="received order 7")
+    # It reloads when code changes.
+    tasks = project.path / project.slug / "shop" / "tasks.py"
+    tasks.write_text(tasks.read_text().replace("We have received", "Thank you for"))
+    terminal.type("", after="reloading")
+    project.must("just", "manage", "shell", "-v", "0", "-c", TWO_ORDERS.format(slug=project.slug))
+    terminal.type(CONTROL_C, after="Thank you for order 7")
     terminal.wait()
     assert "To: ada@example.com" in terminal.text
     assert "order 6" not in terminal.text
@@ -239,6 +243,8 @@ def test_unit_has_the_confines_of_the_others(answers: Answers, bake: Bake, tmp_p
     confines = path.read_text().partition("\nUser=")[2].partition("\n\n[Install]")[0]
     assert confines in (path.parent / f"{project.slug}-{role}.service").read_text()
     assert worker["User"] == server["User"]
+    assert worker["MemoryMax"]
+    assert worker["LimitNOFILE"] == server["LimitNOFILE"]
 
 
 @pytest.mark.deploy

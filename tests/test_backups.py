@@ -9,12 +9,14 @@ import shutil
 import sqlite3
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.combinations import Answers
+from tests.combinations import TEMPLATE, Answers
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 from tests.services import PostgreSQL, ended, missing
@@ -22,7 +24,8 @@ from tests.terminal import Terminal
 
 pytestmark = pytest.mark.deploy
 
-# Runs what a service would run; of files it knows those in its volume.
+# Runs what a service would run; of files it knows those in its volumes. Nothing is started or
+# stopped: somebody is connected meanwhile.
 DOCKER = """\
 #!/bin/bash
 set -e
@@ -33,8 +36,10 @@ case $what in
 exec)
     [ "$1" != -T ] || shift
     shift
-    exec "${@//\\/data\\//$DATA/}" ;;
+    set -- "${@//\\/data\\//$DATA/}"
+    exec "${@//\\/media/$DATA/media}" ;;
 cp) cp "$DATA/${1##*/}" "$2" ;;
+stop|up) ;;
 *) exit 64 ;;
 esac
 """
@@ -45,7 +50,7 @@ if [ "$1" = -u ]; then
     export PGUSER=$2
     shift 2
 fi
-[ "$1" = apt-get ] || exec "$@"
+[[ $1 =~ ^(apt-get|systemctl)$ ]] || exec "$@"
 """
 CODE = """\
 from django.contrib.auth import get_user_model as m
@@ -95,8 +100,37 @@ class Place:
         self.manage("migrate", "--no-input")
         self.shell("m().objects.create_user('ada')")
 
-    def counted(self) -> str:
-        return self.shell("print(ada.count())")
+    def query(self, sql: str) -> None:
+        if self.project.is_(database="postgresql"):
+            command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", sql]
+            subprocess.run(
+                [*command, self.variables["DATABASE_URL"]], env=self.environment, check=True
+            )
+            return
+        with closing(sqlite3.connect(self.database)) as connection:
+            connection.execute(sql)
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "data" / "db.sqlite3"
+
+    @contextmanager
+    def visitor(self) -> Iterator[None]:
+        """Be connected, as a server is whose pages wait for somebody."""
+        if self.project.is_(database="sqlite"):
+            with closing(sqlite3.connect(self.database)) as connection:
+                connection.execute("select username from users_user").fetchall()
+                yield
+            return
+        visitor = subprocess.Popen(
+            ["psql", "-X", self.variables["DATABASE_URL"]], env=self.environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with ended(visitor):  # type: ignore[arg-type]
+            visitor.stdin.write("select username from users_user;\n")
+            visitor.stdin.flush()
+            assert "username" in visitor.stdout.readline()
+            yield
 
 
 @pytest.fixture
@@ -137,23 +171,18 @@ def is_private(path: Path) -> bool:
     return stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def assert_saved_and_restored(place: Place, word: str, dump: Path) -> None:
+def assert_saved_and_restored(place: Place, dump: Path, save: str, restore: str) -> None:
     """Save what is there, lose some of it, and bring it back: while somebody is connected."""
-    save, restore = re.match(r"(\(umask .*?\)\n)(.*)", place.block(word), re.S).groups()
     place.do(save)
     assert is_private(dump)
+    # A newer release adds a table.
+    place.query("create table newer (id integer references users_user (id))")
     place.shell("ada.delete(); m().objects.create_user('eve')")
-    visitor = subprocess.Popen(
-        ["psql", "-X", place.variables["DATABASE_URL"]], env=place.environment,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with ended(visitor):
-        visitor.stdin.write("select username from users_user;\n")
-        visitor.stdin.flush()
-        assert "username" in visitor.stdout.readline()
+    with place.visitor():
         place.do(restore)
-    assert place.counted() == "1"
-    assert place.shell("print(m().objects.count())") == "1"
+    assert place.shell("print(*m().objects.values_list('username', flat=True))") == "ada"
+    with pytest.raises((subprocess.CalledProcessError, sqlite3.OperationalError)):
+        place.query("select * from newer")
     # What a release does next.
     place.manage("migrate", "--no-input")
     place.manage("check", "--database", "default")
@@ -166,15 +195,11 @@ def test_postgresql_of_compose(place: Place, postgresql: PostgreSQL) -> None:
     postgresql.query(f"create role {slug} superuser login", "postgres")
     postgresql.query(f"create database {slug} owner {slug}", "postgres")
     place.fill()
-    dump = place.project.path.parent / f"{slug}.dump"
 
-    assert_saved_and_restored(place, "pg_dump", dump)
-
-    # On another machine the database is empty.
-    postgresql.query(f"drop database {slug}", "postgres")
-    postgresql.query(f"create database {slug} owner {slug}", "postgres")
-    place.do(place.block("pg_dump").partition(")\n")[2])
-    assert place.counted() == "1"
+    assert_saved_and_restored(
+        place, place.project.path.parent / f"{slug}.dump",
+        place.block("pg_dump"), place.block("pg_restore"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("place", [with_("systemd", "postgresql")], indirect=True)
@@ -190,21 +215,20 @@ def test_postgresql_of_a_machine(place: Place) -> None:
     assert f"postgresql://{place.project.slug}:password@localhost:5432/" in place.readme
     place.fill()
 
-    assert_saved_and_restored(place, "pg_dump", place.project.path / f"{place.project.slug}.dump")
+    assert_saved_and_restored(
+        place, place.project.path / f"{place.project.slug}.dump",
+        place.block("pg_dump"), place.block("pg_restore"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("place", [with_("compose", "sqlite")], indirect=True)
 def test_sqlite_of_compose(place: Place) -> None:
     place.fill()
-    # A change that is not in the file yet.
-    with sqlite3.connect(place.folder / "data" / "db.sqlite3") as open_one:
-        open_one.execute("update users_user set first_name = 'Ada'")
-        open_one.commit()
-        place.do(place.block(".backup("))
-    saved = sqlite3.connect(place.project.path.parent / f"{place.project.slug}.sqlite3")
-    assert saved.execute("select username, first_name from users_user").fetchall() == [
-        ("ada", "Ada")
-    ]
+
+    assert_saved_and_restored(
+        place, place.project.path.parent / f"{place.project.slug}.sqlite3",
+        place.block("cp web:"), place.block("sh -c"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("place", [with_("systemd", "sqlite")], indirect=True)
@@ -213,14 +237,70 @@ def test_sqlite_of_a_machine(place: Place) -> None:
         missing("sqlite3", "sqlite3")
     place.fill()
     slug = place.project.slug
-    commands = place.block(".backup ")
-    assert f"/var/lib/{slug}/db.sqlite3" in commands
-    place.do(
-        commands.replace(f"/var/lib/{slug}/", f"{place.folder}/data/").replace(
-            "/var/backups/", f"{place.folder}/"
-        )
-    )
-    backup = place.folder / f"{slug}.sqlite3"
-    assert is_private(backup)
-    saved = sqlite3.connect(backup)
-    assert saved.execute("select username from users_user").fetchall() == [("ada",)]
+
+    def here(commands: str) -> str:
+        assert f"/var/lib/{slug}/db.sqlite3" in commands
+        commands = commands.replace(f"/var/lib/{slug}/", f"{place.folder}/data/")
+        return commands.replace("/var/backups/", f"{place.folder}/")
+
+    assert_saved_and_restored(
+        place, place.folder / f"{slug}.sqlite3",
+        here(place.block(".backup ")), here(place.block(".restore ")),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", [with_("compose", "sqlite")], indirect=True)
+def test_uploads_of_compose(place: Place) -> None:
+    media = place.folder / "data" / "media"
+    (media / "photos").mkdir(parents=True)
+    (media / "photos" / "one.jpg").write_bytes(b"one")
+    save, restore = place.block("tar -c").splitlines()
+
+    for _ in range(2):
+        place.do(save)
+    assert is_private(place.project.path.parent / f"{place.project.slug}-media.tar")
+    shutil.rmtree(media / "photos")
+    place.do(restore)
+
+    assert (media / "photos" / "one.jpg").read_bytes() == b"one"
+
+
+SWITCHING = (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
+
+
+def test_data_moves_to_another_database(
+    toolbox: Project, postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    """docs/switching.md: what a change of the answer `database` does not do."""
+    old = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    new = PRODUCTION | {"DATABASE_URL": postgresql.new_database()}
+    (dump,) = re.findall(r"`(manage\.py dumpdata\s.*?)`", SWITCHING, re.S)
+    for variables in (old, new):
+        toolbox.must("python", "manage.py", "migrate", "--no-input", **variables)
+    shell = ("python", "manage.py", "shell", "-v", "0", "-c")
+    toolbox.must(*shell, f"{CODE}m().objects.create_superuser('ada', password='secret')", **old)
+
+    file = tmp_path / "data.json"
+    file.write_text(toolbox.must("python", *dump.split(), **old))
+    toolbox.must("python", "manage.py", "loaddata", str(file), **new)
+
+    # What comes next gets an id of its own.
+    assert toolbox.must(
+        *shell, f"{CODE}m().objects.create_user('eve'); print(ada.get().check_password('secret'))",
+        **new,
+    ).strip() == "True"  # fmt: skip
+
+
+def test_table_of_an_app_that_goes_can_go_too(toolbox: Project, tmp_path: Path) -> None:
+    (command,) = re.findall(r"`(manage\.py migrate chat zero)`", SWITCHING)
+    variables = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
+    toolbox.must("python", "manage.py", "migrate", "--no-input", **variables)
+
+    def tables() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as connection:
+            found = connection.execute("select name from sqlite_master where name like 'chat_%'")
+            return [name for (name,) in found]
+
+    assert tables()
+    toolbox.must("python", *command.split(), **variables)
+    assert not tables()

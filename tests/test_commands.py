@@ -13,10 +13,10 @@ from tests.project import PRODUCTION, Project, uv
 pytestmark = pytest.mark.bake
 
 PROGRAMS = (
-    "apt-get", "bash", "caddy", "cd", "certbot", "cruft", "curl", "daphne", "docker", "git",
-    "granian", "gunicorn", "hypercorn", "journalctl", "just", "kubectl", "npm", "pip", "pipx",
-    "python", "python3", "release:", "sudo", "systemctl", "uv", "uvicorn", "uvx", "uwsgi",
-    "waitress-serve", "web:", "worker:",
+    "apt-get", "bash", "caddy", "cd", "certbot", "cruft", "curl", "daphne", "docker", "dokku",
+    "fly", "git", "granian", "gunicorn", "hypercorn", "journalctl", "just", "kubectl",
+    r"manage\.py", "npm", "pip", "pipx", "pyenv", "python", "python3", "release:", "sudo",
+    "systemctl", "uv", "uvicorn", "uvx", "uwsgi", "waitress-serve", "web:", "worker:",
 )  # fmt: skip
 COMMAND = re.compile(rf"(\(umask 077; )?({'|'.join(PROGRAMS)}|\.ci/\w+)( .*)?")
 COMPOSE = r"docker compose -f deploy/compose\.yaml "
@@ -53,6 +53,7 @@ RUN = {
     ],
     "test_dev.py::test_mail_goes_to_the_terminal": [
         r"(uv run )?just manage( …)?",
+        r"manage\.py runserver",
         r"python manage\.py sendtestemail .*",
     ],
     "test_project.py::test_its_own_tests_pass": [r"(uv run )?just test", r"uv sync"],
@@ -65,7 +66,6 @@ RUN = {
         r"(uv run )?just startapp( shop)?",
     ],
     "test_upkeep.py::test_notes_for_agents_are_short_and_true": [
-        r"uv add( …)?",
         r"uv run just fix lint test",
     ],
     "test_serve.py::test_home_page_tells_what_served_it": [
@@ -75,7 +75,7 @@ RUN = {
         r"python manage\.py (migrate|collectstatic)( --no-input)?",
     ],
     "test_background.py::test_task_of_the_page_is_done_in_development": [
-        r"uv add django-tasks-db",
+        r"uv add( …| django-tasks-db| granian)?",
         r"(uv run )?just manage (migrate|db_worker)",
     ],
     "test_background.py::test_worker_ends_fails_and_is_killed_as_the_table_says": [
@@ -89,27 +89,30 @@ RUN = {
     "test_servers.py::test_pages_forms_and_probes": [
         r"(daphne|granian|hypercorn|uvicorn|uwsgi|waitress-serve) .*",
         r"gunicorn config\.\w+:application .*",
-        r"uv add granian",
     ],
     "test_image.py::test_it_holds_what_is_needed_and_no_more": [r"docker build -t .*"],
-    "test_compose.py::test_site_runs_as_compose_would_run_it": [
-        rf"({COMPOSE}|docker compose … )up( --build)?( --detach| --wait)?",
-        rf"{COMPOSE}restart caddy",
-    ],
     "test_backups.py::test_postgresql_of_compose": [
         rf"\(umask 077; {COMPOSE}exec -T postgresql pg_dump .*\)",
-        rf"{COMPOSE}exec -T postgresql pg_restore .*",
+        rf"{COMPOSE}exec -T postgresql (dropdb|createdb|pg_restore) .*",
     ],
     "test_backups.py::test_sqlite_of_compose": [
         rf"{COMPOSE}exec \w+ python -c .*sqlite3.*",
-        rf"{COMPOSE}cp \w+:/data/backup .*",
+        rf"{COMPOSE}cp \w+:/data/copy .*",
+        rf"{COMPOSE}exec -T \w+ sh -c .*",
+    ],
+    "test_backups.py::test_uploads_of_compose": [
+        rf"\(umask 077; {COMPOSE}exec -T \w+ tar -cC .*\)",
+        rf"{COMPOSE}exec -T \w+ tar -xC .*",
     ],
     "test_backups.py::test_postgresql_of_a_machine": [
         r"\(umask 077; sudo -u postgres pg_dump .*\)",
         r"sudo -u postgres pg_restore .*",
-        r"sudo -u postgres create(db|user) .*",
+        r"sudo -u postgres (dropdb|createdb|createuser) .*",
     ],
-    "test_backups.py::test_sqlite_of_a_machine": [r"sudo sh -c 'umask 077; sqlite3 .*"],
+    "test_backups.py::test_sqlite_of_a_machine": [
+        r"sudo sh -c 'umask 077; sqlite3 .*",
+        r"sudo sqlite3 .*",
+    ],
     "systemd/test_machine.py::test_it_serves_behind_nginx_and_after_a_reboot": [
         r"(sudo )?bash deploy/systemd/install\.sh example\.com",
         r"uv sync --locked --no-dev",
@@ -121,10 +124,14 @@ RUN = {
         r"cd /opt/my_site && ls releases",
         r"sudo ln -sfn .*",
         r"sudo install -m 644 .*",
-        r"sudo systemctl (daemon-reload|restart .*)",
+        r"sudo systemctl (daemon-reload|restart .*|(stop|start) nginx)",
     ],
     "systemd/test_releases.py::test_new_release_fails_nobody_and_changes_no_data": [
         r"sudo systemd-run .*createsuperuser",
+    ],
+    "test_backups.py::test_data_moves_to_another_database": [r"manage\.py dumpdata .*"],
+    "test_backups.py::test_table_of_an_app_that_goes_can_go_too": [
+        r"(manage\.py )?migrate \w+ zero",
     ],
     "test_background.py::test_unit_has_the_confines_of_the_others": [r"cd deploy/systemd"],
     "kubernetes/test_manifests.py::test_secret_of_the_readme_has_all_that_the_pods_want": [
@@ -155,8 +162,7 @@ NOT_RUN = {
     "It needs a container engine. What compose and docker would do with these files is done by "
     "tests/test_compose.py and tests/test_image.py; of `just services` the command that it runs "
     "is seen in tests/test_upkeep.py.": [
-        rf"{COMPOSE}(build|pull) --.*",
-        rf"{COMPOSE}cp caddy:/media .*",
+        rf"({COMPOSE}|docker compose … )(build|pull|restart|stop|up)( .*)?",
         r"docker run",
         r"(uv run )?just services( down)?",
     ],
@@ -190,6 +196,8 @@ NOT_RUN = {
         r"uv run --group mutation .*",
     ],
     "It installs what these tests need, or runs them.": [r"\.ci/(install|run)"],
+    "It is the command of a host, which wants an account there.": [r"(dokku|fly) .*"],
+    "It builds an interpreter.": [r"pyenv install 2\.7"],
     "It asks for the advisories of today, which a workflow does every Monday.": [r"\.ci/audit"],
     "It undoes a unit of another interface.": [r"systemctl disable --now NAME-.*"],
 }

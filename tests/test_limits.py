@@ -68,3 +68,16 @@ def test_readmes_say_the_limits(bake: Bake) -> None:
         ).read("deploy/README.md")
         said = set(re.findall(r"\d+ [KM]B", " ".join(text.split())))
         assert {"8 KB", "16 KB", "10 MB"} <= said, deployment
+
+
+def test_limit_of_log_ins_is_said_as_it_is(bake: Bake) -> None:
+    project = bake(interface="wsgi", database="postgresql", deployment="systemd")
+    conf = project.read("deploy/systemd/nginx.conf")
+    (burst,), (rate,) = (re.findall(rf"{name}=(\d+)", conf) for name in ("burst", "rate"))
+
+    # The first is no part of the burst.
+    at_once = int(burst) + 1
+    assert f"{rate}r/m" == "60r/m", "one a second"
+    assert f"# {at_once} at once, then one a second." in conf
+    readme = " ".join(project.read("deploy/README.md").split())
+    assert f"try to log in {at_once} times at once, and then once a second" in readme
