@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def test_task_of_the_page_is_done_in_development(project: Project) -> None:
     (command,) = re.findall(r"^In development, `(.*?)`", PAGE, re.M)
     terminal = Terminal([uv(), *command.split()[1:]], project.path, project.environment())
     terminal.type("", after="received order 7")
-    # It reloads when code changes.
+    # It reloads when code changes: once it has seen the module, a second after the import.
+    time.sleep(3)
     tasks = project.path / project.slug / "shop" / "tasks.py"
     tasks.write_text(tasks.read_text().replace("We have received", "Thank you for"))
     terminal.type("", after="reloading")

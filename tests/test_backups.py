@@ -269,19 +269,20 @@ SWITCHING = (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
 
 
 def test_data_moves_to_another_database(
-    toolbox: Project, postgresql: PostgreSQL, tmp_path: Path
+    install: Bake, toolbox: Project, postgresql: PostgreSQL, tmp_path: Path
 ) -> None:
     """docs/switching.md: what a change of the answer `database` does not do."""
+    before = install(interface="both", realtime="channels", database="sqlite")
     old = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
     new = PRODUCTION | {"DATABASE_URL": postgresql.new_database()}
     (dump,) = re.findall(r"`(manage\.py dumpdata\s.*?)`", SWITCHING, re.S)
-    for variables in (old, new):
-        toolbox.must("python", "manage.py", "migrate", "--no-input", **variables)
+    for project, variables in ((before, old), (toolbox, new)):
+        project.must("python", "manage.py", "migrate", "--no-input", **variables)
     shell = ("python", "manage.py", "shell", "-v", "0", "-c")
-    toolbox.must(*shell, f"{CODE}m().objects.create_superuser('ada', password='secret')", **old)
+    before.must(*shell, f"{CODE}m().objects.create_superuser('ada', password='secret')", **old)
 
     file = tmp_path / "data.json"
-    file.write_text(toolbox.must("python", *dump.split(), **old))
+    file.write_text(before.must("python", *dump.split(), **old))
     toolbox.must("python", "manage.py", "loaddata", str(file), **new)
 
     # What comes next gets an id of its own.
@@ -291,10 +292,11 @@ def test_data_moves_to_another_database(
     ).strip() == "True"  # fmt: skip
 
 
-def test_table_of_an_app_that_goes_can_go_too(toolbox: Project, tmp_path: Path) -> None:
+def test_table_of_an_app_that_goes_can_go_too(install: Bake, tmp_path: Path) -> None:
+    project = install(interface="both", realtime="channels", database="sqlite")
     (command,) = re.findall(r"`(manage\.py migrate chat zero)`", SWITCHING)
     variables = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
-    toolbox.must("python", "manage.py", "migrate", "--no-input", **variables)
+    project.must("python", "manage.py", "migrate", "--no-input", **variables)
 
     def tables() -> list[str]:
         with closing(sqlite3.connect(tmp_path / "db.sqlite3")) as connection:
@@ -302,5 +304,5 @@ def test_table_of_an_app_that_goes_can_go_too(toolbox: Project, tmp_path: Path) 
             return [name for (name,) in found]
 
     assert tables()
-    toolbox.must("python", *command.split(), **variables)
+    project.must("python", *command.split(), **variables)
     assert not tables()
