@@ -145,7 +145,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_900, 78, 8_340),
+        (3_900, 78, 8_440),
     ),
     (
         {
@@ -154,7 +154,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_220, 83, 8_940),
+        (4_240, 83, 9_040),
     ),
 ]
 
