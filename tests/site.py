@@ -44,23 +44,28 @@ RESTARTED = r"died|[Cc]onnection (closed|refused|rejected|reset)|upstream|revers
 
 # At its very end the interpreter finds what it closes itself: a thread's database connection,
 # which is kept for its next request, and gunicorn's heartbeat files.
-AT_EXIT = re.compile(r"Exception ignored in: |ResourceWarning: ")
+AT_EXIT = "Exception ignored in: "
 
 
 def without_exit(log: str) -> list[str]:
-    """Return the lines of a log without what interpreters say at their end.
+    """Return the lines of a log without what interpreters say of resources at their end.
 
-    Each of these has a line before its traceback and one after it, and lines of other
-    processes may stand between them. What a traceback quotes tells nothing of its own.
+    That is a line, a traceback or none, and a ResourceWarning. Lines of other processes may
+    stand between them.
     """
-    lines = []
-    tracebacks = 0
+    lines: list[str] = []
+    # How many have begun, and where the first of them stands among the lines.
+    open_ones, begun = 0, 0
     for line in log.splitlines():
-        if AT_EXIT.match(line):
-            tracebacks += line.startswith("Exception")
-        elif tracebacks and line.startswith("Traceback "):
-            tracebacks -= 1
-        elif not line.startswith("  "):
+        if line.startswith(AT_EXIT):
+            begun = begun if open_ones else len(lines)
+            open_ones += 1
+        if open_ones and line.startswith("ResourceWarning: "):
+            open_ones -= 1
+            if not open_ones:
+                noise = (AT_EXIT, "Traceback ", "  ")
+                lines[begun:] = [one for one in lines[begun:] if not one.startswith(noise)]
+        else:
             lines.append(line)
     return lines
 

@@ -11,6 +11,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -69,8 +70,16 @@ class Terminal:
         self._wait_for_rest(deadline)
         os.write(self._keyboard, keys.encode())
 
+    def seen(self, seconds: float) -> str:
+        """Return all that is on the screen when some time has passed."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._keyboard], [], [], max(0, deadline - time.monotonic()))[0]:
+            if not self._read(deadline):
+                break
+        return self.text
+
     def _wait_for_rest(self, deadline: float) -> None:
-        """Wait until the command has slept for a while.
+        """Wait until all that runs in the terminal has slept for a while, or has ended.
 
         Python looks for a Ctrl+C before it waits for a key and after it: one that comes
         between the two is seen with the next key. No person is so quick.
@@ -78,9 +87,17 @@ class Terminal:
         rests = 0
         while rests < 5:
             assert time.monotonic() < deadline, f"It is busy for {SECONDS} seconds:\n{self.text}"
-            asleep = psutil.Process(self.process.pid).status() == psutil.STATUS_SLEEPING
-            rests = rests + 1 if asleep else 0
+            rests = 0 if psutil.STATUS_RUNNING in self._states() else rests + 1
             time.sleep(0.02)
+
+    def _states(self) -> set[str]:
+        """Return what the processes do that a Ctrl+C would reach."""
+        states = set()
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if os.getpgid(process.pid) == os.tcgetpgrp(self._keyboard):
+                    states.add(process.status())
+        return states
 
     def wait(self) -> int:
         """Wait until the command ends, and return its exit status."""

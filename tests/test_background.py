@@ -31,7 +31,8 @@ TASKS = """
 @task
 def slow(folder: str) -> None:
     Path(folder, "begun").touch()
-    time.sleep(3)
+    while not Path(folder, "go").exists():
+        time.sleep(0.1)
     Path(folder, "done").touch()
 
 
@@ -127,10 +128,13 @@ def test_task_of_the_page_is_done_in_development(project: Project) -> None:
     (command,) = re.findall(r"^In development, `(.*?)`", PAGE, re.M)
     terminal = Terminal([uv(), *command.split()[1:]], project.path, project.environment())
     terminal.type("", after="received order 7")
-    # It reloads when code changes: once it has seen the module, a second after the import.
-    time.sleep(3)
+    # It reloads when code changes, of modules that it has seen before they did.
     tasks = project.path / project.slug / "shop" / "tasks.py"
     tasks.write_text(tasks.read_text().replace("We have received", "Thank you for"))
+    deadline = time.monotonic() + 60
+    while "reloading" not in terminal.seen(1):
+        assert time.monotonic() < deadline, terminal.text
+        tasks.touch()
     terminal.type("", after="reloading")
     project.must("just", "manage", "shell", "-v", "0", "-c", TWO_ORDERS.format(slug=project.slug))
     terminal.type(CONTROL_C, after="Thank you for order 7")
@@ -141,12 +145,15 @@ def test_task_of_the_page_is_done_in_development(project: Project) -> None:
 
 @pytest.mark.compat
 def test_worker_ends_fails_and_is_killed_as_the_table_says(shop: Shop, tmp_path: Path) -> None:
-    begun, done = tmp_path / "begun", tmp_path / "done"
+    begun, go, done = (tmp_path / name for name in ("begun", "go", "done"))
 
     shop.shell(f"slow.enqueue({str(tmp_path)!r}); wrong.enqueue()")
     with shop.worker() as worker:
         wait_until(begun.exists, "the task begins", 60)
         worker.terminate()
+        time.sleep(1)
+        assert worker.poll() is None, "its task is not done"
+        go.touch()
         assert worker.wait(timeout=30) == 0
     assert done.exists()
     assert shop.statuses() == ["SUCCESSFUL", "READY"]
@@ -159,8 +166,8 @@ def test_worker_ends_fails_and_is_killed_as_the_table_says(shop: Shop, tmp_path:
         "print(DBTaskResult.objects.failed().get().traceback)"
     )
 
-    begun.unlink()
-    done.unlink()
+    for path in (begun, go, done):
+        path.unlink()
     shop.shell(f"slow.enqueue({str(tmp_path)!r})")
     with shop.worker() as worker:
         wait_until(begun.exists, "the task begins", 60)

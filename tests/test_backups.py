@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,12 @@ class Place:
         with closing(sqlite3.connect(self.database)) as connection:
             connection.execute(sql)
 
+    def forget(self) -> None:
+        """Remove what a restore that failed has left, as its sentence says."""
+        if self.project.is_(database="postgresql"):
+            command = ["dropdb", "--username=postgres", "restored"]
+            subprocess.run(command, env=self.environment, check=True)
+
     @property
     def database(self) -> Path:
         return self.folder / "data" / "db.sqlite3"
@@ -119,7 +125,9 @@ class Place:
         """Be connected, as a server is whose pages wait for somebody."""
         if self.project.is_(database="sqlite"):
             with closing(sqlite3.connect(self.database)) as connection:
-                connection.execute("select username from users_user").fetchall()
+                found = connection.execute("select username from users_user")
+                # It reads on, and so holds its lock.
+                assert found.fetchone()
                 yield
             return
         visitor = subprocess.Popen(
@@ -158,6 +166,7 @@ def place(request: pytest.FixtureRequest, bake: Bake, toolbox: Project, tmp_path
         variables["DATABASE_URL"] = (
             f"postgresql://{project.slug}:a-password@127.0.0.1:{server.port}/{project.slug}"
         )
+        server.query("drop database if exists restored", "postgres")
         for kind in ("database", "role"):
             server.query(f"drop {kind} if exists {project.slug}", "postgres")
     return Place(project, tmp_path, variables, python)
@@ -178,6 +187,12 @@ def assert_saved_and_restored(place: Place, dump: Path, save: str, restore: str)
     # A newer release adds a table.
     place.query("create table newer (id integer references users_user (id))")
     place.shell("ada.delete(); m().objects.create_user('eve')")
+    kept = dump.rename(f"{dump}.kept")
+    with suppress(AssertionError):
+        place.do(restore)
+    assert place.shell("print(m().objects.get().username)") == "eve", "without it nothing is lost"
+    place.forget()
+    kept.rename(dump)
     with place.visitor():
         place.do(restore)
     assert place.shell("print(*m().objects.values_list('username', flat=True))") == "ada"
@@ -254,7 +269,7 @@ def test_uploads_of_compose(place: Place) -> None:
     media = place.folder / "data" / "media"
     (media / "photos").mkdir(parents=True)
     (media / "photos" / "one.jpg").write_bytes(b"one")
-    save, restore = place.block("tar -c").splitlines()
+    save, restore = place.block("tar -c"), place.block("tar -x")
 
     for _ in range(2):
         place.do(save)

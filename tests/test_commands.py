@@ -93,7 +93,7 @@ RUN = {
     "test_image.py::test_it_holds_what_is_needed_and_no_more": [r"docker build -t .*"],
     "test_backups.py::test_postgresql_of_compose": [
         rf"\(umask 077; {COMPOSE}exec -T postgresql pg_dump .*\)",
-        rf"{COMPOSE}exec -T postgresql (dropdb|createdb|pg_restore) .*",
+        rf"{COMPOSE}exec -T postgresql (dropdb|createdb|pg_restore|psql) .*",
     ],
     "test_backups.py::test_sqlite_of_compose": [
         rf"{COMPOSE}exec \w+ python -c .*sqlite3.*",
@@ -106,12 +106,12 @@ RUN = {
     ],
     "test_backups.py::test_postgresql_of_a_machine": [
         r"\(umask 077; sudo -u postgres pg_dump .*\)",
-        r"sudo -u postgres pg_restore .*",
+        r"sudo -u postgres (pg_restore|psql) .*",
         r"sudo -u postgres (dropdb|createdb|createuser) .*",
     ],
     "test_backups.py::test_sqlite_of_a_machine": [
         r"sudo sh -c 'umask 077; sqlite3 .*",
-        r"sudo sqlite3 .*",
+        r"sudo (sqlite3|test) .*",
     ],
     "systemd/test_machine.py::test_it_serves_behind_nginx_and_after_a_reboot": [
         r"(sudo )?bash deploy/systemd/install\.sh example\.com",
@@ -124,7 +124,7 @@ RUN = {
         r"cd /opt/my_site && ls releases",
         r"sudo ln -sfn .*",
         r"sudo install -m 644 .*",
-        r"sudo systemctl (daemon-reload|restart .*|(stop|start) nginx)",
+        r"sudo systemctl (daemon-reload|restart .*)",
     ],
     "systemd/test_releases.py::test_new_release_fails_nobody_and_changes_no_data": [
         r"sudo systemd-run .*createsuperuser",
@@ -200,6 +200,9 @@ NOT_RUN = {
     "It builds an interpreter.": [r"pyenv install 2\.7"],
     "It asks for the advisories of today, which a workflow does every Monday.": [r"\.ci/audit"],
     "It undoes a unit of another interface.": [r"systemctl disable --now NAME-.*"],
+    "It only stops what could write, and starts it again.": [
+        r"sudo systemctl (stop|start) (nginx|my_site-worker)",
+    ],
 }
 
 

@@ -81,7 +81,10 @@ def test_servers_are_confined(site: Installed) -> None:
 
 
 # In place of a worker whose task goes on, although a new version has come.
-BUSY = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+BUSY = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    'print("busy", flush=True); time.sleep(600)'
+)
 
 
 def test_worker_of_the_documents_restarts_with_the_pages(site: Installed) -> None:
@@ -100,7 +103,10 @@ def test_worker_of_the_documents_restarts_with_the_pages(site: Installed) -> Non
     machine.must("systemctl", "daemon-reload")
     try:
         machine.must(*named(start, site.project).split())
-        wait_until(lambda: shown("ActiveState") == "active", "the worker runs")
+        wait_until(
+            lambda: "busy" in machine.must("journalctl", f"--unit={name}", "--output=cat"),
+            "the worker runs",
+        )
         first = shown("MainPID")
         machine.must("systemctl", "restart", page_server)
         site.assert_serves()
@@ -110,7 +116,8 @@ def test_worker_of_the_documents_restarts_with_the_pages(site: Installed) -> Non
         assert shown("MainPID") != first
     finally:
         machine.run("systemctl", "disable", name)
+        # It would not end by itself, and stopped it is not started again.
+        machine.run("systemctl", "stop", "--no-block", name)
         machine.run("systemctl", "kill", "--signal=KILL", name)
-        machine.run("systemctl", "stop", name)
         there.unlink()
         machine.must("systemctl", "daemon-reload")
