@@ -145,7 +145,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_900, 78, 8_440),
+        (3_900, 78, 8_460),
     ),
     (
         {
@@ -154,7 +154,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_240, 83, 9_040),
+        (4_240, 83, 9_060),
     ),
 ]
 
