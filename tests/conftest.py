@@ -103,7 +103,8 @@ def postgresql() -> Iterator[services.PostgreSQL]:
     # Not in pytest's folder, which another run of pytest closes to the user of the server.
     with (
         tempfile.TemporaryDirectory(prefix="tests-postgresql-") as folder,
-        services.postgresql(Path(folder)) as server,
+        # Several sites are up at a time, and in a crowd each may take hundreds.
+        services.postgresql(Path(folder), connections=500) as server,
     ):
         yield server
 

@@ -193,8 +193,9 @@ def stop(dyno: Dyno, site: Site) -> None:
                 )
             )
             assert "ASGI" in socket.recv(timeout=10)
+        # gunicorn starts them one after the other.
+        wait_until(lambda: len(site.workers()) == 2, "both workers are there")
         workers = [worker.pid for worker in site.workers()]
-        assert len(workers) == 2
         headers = {"Host": NAME, "X-Forwarded-Proto": "https"}
         under_way = slow_request(site, headers=headers)
 
