@@ -280,7 +280,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if is_first_look(config) and not config.option.collectonly:
         terminalreporter.write_line(
             "This was a first look: what the questions write, and of what starts servers "
-            f"{', '.join(FIRST_LOOK)}. `uv run pytest --all` does everything, in 70 minutes; "
+            f"{', '.join(FIRST_LOOK)}. `uv run pytest --all` does everything, in an hour; "
             "-m takes one layer."
         )
     if failed := config.stash.get(FAILED_BEFORE, []):
