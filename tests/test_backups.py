@@ -110,12 +110,6 @@ class Place:
         with closing(sqlite3.connect(self.database)) as connection:
             connection.execute(sql)
 
-    def forget(self) -> None:
-        """Remove what a restore that failed has left, as its sentence says."""
-        if self.project.is_(database="postgresql"):
-            command = ["dropdb", "--username=postgres", "restored"]
-            subprocess.run(command, env=self.environment, check=True)
-
     @property
     def database(self) -> Path:
         return self.folder / "data" / "db.sqlite3"
@@ -191,7 +185,6 @@ def assert_saved_and_restored(place: Place, dump: Path, save: str, restore: str)
     with suppress(AssertionError):
         place.do(restore)
     assert place.shell("print(m().objects.get().username)") == "eve", "without it nothing is lost"
-    place.forget()
     kept.rename(dump)
     with place.visitor():
         place.do(restore)

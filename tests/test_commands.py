@@ -49,11 +49,11 @@ RUN = {
     # What its owner does
     "test_dev.py::test_first_start_needs_no_manual_step": [
         r"(cd \w+ && )?(uv run )?just dev",
+        r"manage\.py runserver",
         r"cd my_site",
     ],
     "test_dev.py::test_mail_goes_to_the_terminal": [
         r"(uv run )?just manage( …)?",
-        r"manage\.py runserver",
         r"python manage\.py sendtestemail .*",
     ],
     "test_project.py::test_its_own_tests_pass": [r"(uv run )?just test", r"uv sync"],
@@ -65,8 +65,8 @@ RUN = {
     "test_startapp.py::test_new_app_is_installed_tested_and_linted": [
         r"(uv run )?just startapp( shop)?",
     ],
-    "test_upkeep.py::test_notes_for_agents_are_short_and_true": [
-        r"uv run just fix lint test",
+    "test_startapp.py::test_plain_startapp_is_tested_and_linted": [
+        r"uv run just fix( lint test)?",
     ],
     "test_serve.py::test_home_page_tells_what_served_it": [
         r"(uv run )?just serve",
@@ -75,7 +75,7 @@ RUN = {
         r"python manage\.py (migrate|collectstatic)( --no-input)?",
     ],
     "test_background.py::test_task_of_the_page_is_done_in_development": [
-        r"uv add( …| django-tasks-db| granian)?",
+        r"uv add( …| django-tasks-db)?",
         r"(uv run )?just manage (migrate|db_worker)",
     ],
     "test_background.py::test_worker_ends_fails_and_is_killed_as_the_table_says": [
@@ -187,15 +187,13 @@ NOT_RUN = {
     "It would publish.": [r"git tag VERSION && git push .*"],
     "It takes the template from GitHub; tests/test_ways_in.py takes it from a folder, a zip and "
     "a repository.": [r"pip install uv && uvx cookiecutter gh:.*"],
-    "It changes the files that it formats; `just lint` says whether it has to.": [
-        r"uv run just fix",
-    ],
     "It takes minutes of both processors. Its parts are tested by tests/test_benchmarks.py and "
     "tests/test_contributing.py.": [
         r"uv run benchmarks.*",
         r"uv run --group mutation .*",
     ],
     "It installs what these tests need, or runs them.": [r"\.ci/(install|run)"],
+    "tests/test_servers.py installs it into an environment of its own.": [r"uv add granian"],
     "It is the command of a host, which wants an account there.": [r"(dokku|fly) .*"],
     "It builds an interpreter.": [r"pyenv install 2\.7"],
     "It asks for the advisories of today, which a workflow does every Monday.": [r"\.ci/audit"],
