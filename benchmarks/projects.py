@@ -306,7 +306,7 @@ class Workshop:
     @cached_property
     def base(self) -> Path:
         """The folder of an emitted project's base.html and static files."""
-        return self.bake("wsgi", "sqlite", install=False).path / "my_site" / "pages"
+        return self.bake("wsgi", "sqlite", install=False).path / "my_site"
 
     def stock(self, recipe: str) -> Project:
         """Make a project that is not emitted by this template."""

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks import charts, load, report
+from benchmarks import charts, load, projects, report
 from benchmarks.__main__ import Run
 from benchmarks.limits import NoAnswerError, limited, nothing_left
 from benchmarks.measures import Bench, Measure, Numbers, backends, connections
@@ -281,3 +281,13 @@ def test_report_charts_and_json_tell_what_had_no_number() -> None:
     only: report.Failures = {"blocking": {"stock wsgi": ["round 1: failed: refused"]}}
     assert "round 1: failed: refused" in report.markdown({}, {}, only)
     assert "⚠ no number" in charts.svg("waiting", {}, only)
+
+
+@pytest.mark.parametrize("name", ["stock wsgi", "stock asgi"])
+def test_what_is_compared_with_is_there(name: str, tmp_path: Path) -> None:
+    """Django as it ships, with this template's page: without it there is no ratio."""
+    subject = next(subject for subject in SUBJECTS if subject.name == name)
+
+    with projects.Workshop(tmp_path) as workshop, workshop.start(subject, "sqlite") as server:
+        assert "site." in server.site.get("/bench/page/").text
+        assert server.site.get("/bench/trivial/").text == "ok"
