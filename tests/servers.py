@@ -2,6 +2,7 @@
 table in docs/servers.md, which `--write-tables` writes of what test_servers.py sees."""
 
 import json
+import os
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,6 +24,10 @@ class Server:
     command: str
     # What is installed, where the project does not have it.
     package: str = ""
+    # A program that this takes, and the Debian packages that bring it.
+    needs: tuple[str, str] | None = None
+    # Whether it refuses to serve as root.
+    never_root: bool = False
     # Whether it has worker processes, and starts another one for one that died.
     supervises: bool = True
     # By what is looked at, the names of SENTENCES that are true of it.
@@ -35,13 +40,17 @@ class Server:
     def words(self, port: int) -> list[str]:
         """Return its command, on a port of loopback. A word with a blank is written with ~."""
         words = self.command.replace("8000", str(port)).split()
-        return [word.replace("~", " ") for word in words]
+        # Somebody else in their own eyes, who may read what root may: the project, its Python.
+        other = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+        prefix = other if self.never_root and os.geteuid() == 0 else []
+        return prefix + [word.replace("~", " ") for word in words]
 
 
 SENTENCES = {
     "new id": "a request has a new id, not that of the proxy: uvicorn has rewritten the client's "
     "address, and nobody knows of the proxy any more (`--no-proxy-headers` leaves it to the site)",
     "no id": "the answer to a handshake has no `X-Request-ID`",
+    "own words": "Apache writes its own words before each line of the log",
     "411": "a body whose length is not told (chunked) is answered with 411",
     "large frames": "a frame of more than 64 KiB does not close its socket with 1009",
     "cut off": "a request under way is cut off",
@@ -119,6 +128,17 @@ SERVERS = [
         "--processes 2 --threads 4 --hook-master-start unix_signal:15~gracefully_kill_them_all",
         "uwsgi",
         differs={"uploads": {"411"}},
+    ),
+    Server(
+        "mod_wsgi",
+        "wsgi",
+        "mod_wsgi-express start-server --application-type module config.wsgi --port 8000 "
+        "--processes 2 --threads 4 --log-to-terminal --chunked-request "
+        "--limit-request-body 20000000",
+        "mod_wsgi",
+        needs=("apxs", "apache2-bin apache2-dev"),
+        never_root=True,
+        differs={"pages": {"own words"}, "SIGTERM": {"cut off"}},
     ),
 ]
 

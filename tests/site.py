@@ -120,7 +120,9 @@ class Site:
 
     def lines_of(self, request_id: str) -> list[dict[str, Any]]:
         """Return the lines of the log that belong to a request."""
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        # Apache puts its own words, in brackets, before each line.
+        found = (re.fullmatch(r"(?:\[.*?\] )*({.*})", line) for line in self.log.splitlines())
+        lines = [json.loads(one[1]) for one in found if one]
         return [line for line in lines if line.get("request_id") == request_id]
 
     def get(self, path: str, **options: Any) -> httpx.Response:
