@@ -1,10 +1,13 @@
 """Passwords are changed and reset by Django's own pages, inside this site."""
 
+from types import ModuleType
 from typing import Any
 
 from django.core import mail
 from django.test import Client
 from django.urls import reverse
+
+from config import urls
 
 
 def test_changing_the_password(client: Client, ada: Any) -> None:
@@ -44,3 +47,29 @@ def test_address_without_an_account_gets_no_mail(client: Client, db: None) -> No
 
     assert response["Location"] == reverse("password_reset_done")
     assert mail.outbox == []
+
+
+def test_pages_open_with_another_way_to_log_in(
+    client: Client, ada: Any, settings: Any
+) -> None:
+    """No page fails because an owner has taken Django's own out of the URLs."""
+    without = ModuleType("urls")
+    without.urlpatterns = [  # type: ignore[attr-defined]
+        one for one in urls.urlpatterns if str(one.pattern) != "accounts/"
+    ]
+    assert len(without.urlpatterns) == len(urls.urlpatterns) - 1
+    settings.ROOT_URLCONF, settings.LOGIN_URL = without, "/enter/"
+
+    for who in (None, ada):
+        if who:
+            client.force_login(who)
+        assert client.get("/").status_code == 200
+        assert client.get("/no/such/page/").status_code == 404
+{% if cookiecutter.__channels %}
+    page = client.get("/chat/lobby/")
+    assert 'data-login="/enter/?next=/chat/lobby/"' in page.content.decode()
+{% endif %}
+{% if cookiecutter.__sse %}
+    page = client.get("/notifications/")
+    assert 'data-login="/enter/?next=/notifications/"' in page.content.decode()
+{% endif %}

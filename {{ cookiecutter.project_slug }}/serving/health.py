@@ -36,6 +36,7 @@ from channels.layers import get_channel_layer
 {% endif %}
 from django.core.cache import cache
 from django.db import connection
+from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse, JsonResponse
 {% if cookiecutter.__asgi %}
 from django.utils.decorators import sync_and_async_middleware
@@ -55,7 +56,6 @@ def check_database() -> None:
             cursor.execute("SELECT 1")
     finally:
         connection.close()
-    REACHED.set()
 
 
 def check_cache() -> None:
@@ -80,7 +80,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "channel_layer": check_channel_layer,
 {% endif %}
 }
-# Whether this process has ever reached its database.
+# Whether this process has ever reached its database, in a check or in a page.
 REACHED = threading.Event()
 # One thread for each check: a library that hangs keeps its own and no other.
 THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
@@ -90,6 +90,14 @@ OUTAGES = {name: outages.Outage(name) for name in CHECKS} | {"database": outages
 # must not be able to hold every thread of this process.
 RUNNING = threading.Lock()
 LATEST = dict.fromkeys(CHECKS, "not known yet")
+
+
+def reached(**kwargs: object) -> None:
+    """Note that a connection to the database was opened."""
+    REACHED.set()
+
+
+connection_created.connect(reached)
 
 
 def live() -> HttpResponse:

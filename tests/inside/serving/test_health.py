@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 from structlog.testing import capture_logs
 
@@ -74,6 +75,21 @@ def test_process_that_never_reached_its_database_is_not_ready(
         assert client.get("/health/live").status_code == 200
 
     assert client.get("/health/ready").status_code == 200
+
+
+def test_process_whose_pages_reached_the_database_is_ready_in_an_outage(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nobody asked for its readiness before: it would leave with all the others."""
+    monkeypatch.setattr(health, "REACHED", threading.Event())
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    monkeypatch.setitem(health.CHECKS, "database", fail)
+
+    response = client.get("/health/ready")
+
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
 
 
 def test_process_that_stops_is_not_ready(
