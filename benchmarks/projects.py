@@ -105,8 +105,7 @@ if __name__ == "__main__":
     uvicorn_conf.main()
 """
 BENCH_SOCKETS = """\
-from config.asgi import application
-from config.routing import websockets
+from config.asgi import application, websockets
 
 from bench.consumers import Broadcast, Chat, Echo
 from django.urls import path

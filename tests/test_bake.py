@@ -67,9 +67,9 @@ def expected_files(project: Project) -> set[str]:
         }  # fmt: skip
     if channels:
         files |= {
-            "config/routing.py", "serving/sockets.py", "tests/browser.py", "tests/test_chat.py",
+            "config/routing.py", "serving/sockets.py", "serving/status.py",
+            "tests/browser.py", "tests/test_chat.py",
             "serving/live/static/live/socket.js", f"{chat}/static/chat/outbox.js",
-            f"{welcome}/consumers.py",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
             f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",
             f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",

@@ -63,17 +63,19 @@ def test_its_own_tests_pass(installed: Project) -> None:
     assert int(total[1]) >= 70, output
 
 
-def test_welcome_page_goes_with_its_folder_and_the_lines_that_name_it(
-    install: Bake, tmp_path: Path
-) -> None:
+def test_welcome_page_goes_with_its_folder_and_two_lines(install: Bake, tmp_path: Path) -> None:
     for realtime in ("none", "channels"):
         project = install(interface="both", realtime=realtime)
         copy = Project(tmp_path / realtime, project.answers)
         shutil.copytree(project.path, copy.path, symlinks=True)
         shutil.rmtree(copy.path / copy.slug / "welcome")
+        removed = 0
         for file in (copy.path / "config").glob("*.py"):
             lines = file.read_text().splitlines(keepends=True)
-            file.write_text("".join(line for line in lines if "welcome" not in line))
+            kept = [line for line in lines if "welcome" not in line]
+            removed += len(lines) - len(kept)
+            file.write_text("".join(kept))
+        assert removed == 2
 
         programs = [str(project.bin / "python"), "-m"]
         assert copy.run(*programs, "pytest", "-q", "-p", "no:cacheprovider").returncode == 0

@@ -10,9 +10,6 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPMessage
 
 import pytest
-{% if cookiecutter.__channels %}
-from django.apps import apps
-{% endif %}
 
 # These tests need no database and no Redis.
 PRODUCTION = {
@@ -119,14 +116,6 @@ def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
 {% if cookiecutter.__channels %}
 
 
-# A socket that anybody may open. If you delete the welcome page, set another one.
-SOCKET = "/ws/status/"
-
-
-@pytest.mark.skipif(
-    not apps.is_installed("{{ cookiecutter.project_slug }}.welcome"),
-    reason=f"{SOCKET} was deleted with the welcome page: set another one",
-)
 @pytest.mark.parametrize("port", ["uvicorn"], indirect=True)
 def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
     upgrade = HTTPS | {
@@ -136,6 +125,6 @@ def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
 
-    assert get(port, SOCKET, upgrade | {"Origin": "https://example.com"})[0] == 101
-    assert get(port, SOCKET, upgrade | {"Origin": "https://other.example"})[0] == 403
+    assert get(port, "/ws/status/", upgrade | {"Origin": "https://example.com"})[0] == 101
+    assert get(port, "/ws/status/", upgrade | {"Origin": "https://other.example"})[0] == 403
 {% endif %}

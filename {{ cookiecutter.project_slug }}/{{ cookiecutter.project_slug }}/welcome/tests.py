@@ -2,9 +2,6 @@ import pytest
 {% if cookiecutter.__asgi %}
 from asgiref.sync import async_to_sync
 {% endif %}
-{% if cookiecutter.__channels %}
-from channels.testing import WebsocketCommunicator
-{% endif %}
 {% if cookiecutter.__both %}
 from django.conf import settings
 {% endif %}
@@ -14,10 +11,6 @@ from django.test import AsyncClient, Client
 from django.test import Client
 {% endif %}
 from django.urls import reverse
-{% if cookiecutter.__channels %}
-
-from config.routing import websockets
-{% endif %}
 
 
 @pytest.mark.django_db
@@ -43,18 +36,4 @@ def test_async_status_is_under_a_path_that_the_proxy_sends_to_asgi(client: Clien
 
     assert client.get(path).json()["interface"] == "WSGI"
     assert any(path.startswith(prefix) for prefix in settings.ASGI_PATHS)
-{% endif %}
-{% if cookiecutter.__channels %}
-
-
-@pytest.mark.django_db(transaction=True)
-async def test_socket_opens_for_anybody_from_this_site() -> None:
-    origin = [(b"origin", b"http://testserver"), (b"host", b"testserver")]
-    visitor = WebsocketCommunicator(websockets, "/ws/status/", origin)
-
-    assert await visitor.connect() == (True, None)
-    assert (await visitor.receive_json_from())["interface"] == "ASGI"
-    await visitor.send_to(text_data="{")
-    assert await visitor.receive_nothing()
-    await visitor.disconnect()
 {% endif %}
