@@ -2,6 +2,7 @@
 
 import configparser
 import itertools
+import json
 import re
 import stat
 import tomllib
@@ -430,6 +431,16 @@ def test_no_path_of_the_template_is_too_deep_for_windows() -> None:
     for path in TEMPLATE.glob("{{*/**/*"):
         assert not set(path.name) & set('<>:"\\|?*'), path
         assert len(str(path.relative_to(TEMPLATE))) < 200, path
+
+
+def test_condition_in_a_name_is_one_variable() -> None:
+    """So that the tree of the template reads like that of a project."""
+    variables = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+    names = {part for path in TEMPLATE.glob("{{*/**/*") for part in path.parts}
+    conditions = {one for name in names for one in re.findall(r"{% *(if .*?|else) *%}", name)}
+
+    assert len(conditions) > 10
+    assert conditions <= {f"if cookiecutter.{name}" for name in variables}
 
 
 def test_licence_and_changelog_are_there() -> None:
