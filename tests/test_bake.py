@@ -53,12 +53,12 @@ def expected_files(project: Project) -> set[str]:
         files |= {"config/wsgi.py", "config/gunicorn.conf.py", "serving/gunicorn_worker.py"}
     if asgi:
         files |= {
-            "config/asgi.py", "config/uvicorn_conf.py", "tests/test_asgi.py",
+            "config/asgi.py", "config/uvicorn_conf.py",
             "serving/handler.py", "serving/heads.py", "serving/middleware.py",
             "serving/request_thread.py", "serving/shutdown.py", "serving/uvicorn_server.py",
         }  # fmt: skip
     if both:
-        files |= {"config/Caddyfile", "config/serve.py"}
+        files |= {"config/Caddyfile", "config/serve.py", "serving/supervisor.py"}
     if not project.is_(realtime="none"):
         live = "serving/live"
         files |= {

@@ -39,7 +39,7 @@ def test_serve_leaves_nothing_behind_when_a_part_of_it_is_killed(
             ]
             victim.kill()
             assert site.process.wait(timeout=15) != 0
-            assert "has ended, so all processes are stopped." in site.log
+            assert "has ended, so all were stopped." in site.log
             wait_for_exit([*site.family])
 
 
