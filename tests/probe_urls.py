@@ -5,9 +5,10 @@ Views that take their time, query, stream, and tell what Django knows of a reque
 
 import asyncio
 import hashlib
+import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
 
 from config.urls import handler500 as handler500
@@ -130,6 +131,20 @@ async def stream(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(users(), content_type="text/plain")
 
 
+def sync_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """What a report does that is sent while it is made."""
+
+    def users() -> Iterator[str]:
+        try:
+            while True:
+                yield f"{get_user_model().objects.count()}\n"
+                time.sleep(0.2)
+        finally:
+            logging.getLogger("probe").warning("the stream is closed")
+
+    return StreamingHttpResponse(users(), content_type="text/plain")
+
+
 async def plain_stream(request: HttpRequest) -> StreamingHttpResponse:
     """Know who is there, say hello, and that is all."""
     user = await request.auser()
@@ -148,6 +163,7 @@ urlpatterns = [
     path("async/block/<int:seconds>/", block),
     path("probe/facts/", request_facts),
     path("probe/query/", query),
+    path("probe/stream/", sync_stream),
     path("probe/upload/", upload),
     path("probe/echo/<word>/", echo),
     path("async/echo/<word>/", echo),
