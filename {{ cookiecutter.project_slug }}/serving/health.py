@@ -86,8 +86,8 @@ REACHED = threading.Event()
 THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
 # The outage for a check that times out or fails for another reason.
 OUTAGES = {name: outages.Outage(name) for name in CHECKS} | {"database": outages.database}
-# If checks already run, the last results are returned at once. So probes from outside cannot
-# occupy all threads.
+# If checks already run, the last results are returned at once. So probes from outside
+# cannot occupy all threads.
 RUNNING = threading.Lock()
 LATEST = dict.fromkeys(CHECKS, "not known yet")
 
