@@ -188,6 +188,17 @@ def test_each_file_of_the_machinery_says_whose_it_is(project: Project) -> None:
         assert first.endswith(" The template updates this file: see serving/README.md."), name
 
 
+def test_readme_of_the_machinery_names_each_of_its_files(project: Project) -> None:
+    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", project.read("serving/README.md"), re.M))
+    code = {
+        name.removeprefix("serving/")
+        for name in project.files()
+        if name.startswith("serving/") and name.endswith(".py") and "__init__" not in name
+    }
+
+    assert named == code
+
+
 def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:
     for name in project.files():
         if not name.startswith("serving/"):

@@ -54,12 +54,8 @@ FORWARDED = frozenset(
 # Headers that are removed from a request, and headers that are read here.
 REMOVED_HEADERS = FORWARDED | {"x-request-id"}
 READ_HEADERS = REMOVED_HEADERS | {"content-length", "host"}
-# The types of the first event of a response.
-RESPONSE_STARTS = (
-    "http.response.start",
-    "websocket.accept",
-    "websocket.http.response.start",
-)
+# The events that start a response.
+START_EVENTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
 type Event = dict[str, Any]
 type Receive = Callable[[], Awaitable[Event]]
@@ -364,7 +360,7 @@ class ASGIEdge:
             return event
 
         async def inner_send(event: Event) -> None:
-            if event["type"] in RESPONSE_STARTS:
+            if event["type"] in START_EVENTS:
                 outcome["status"] = event.get("status", 101)
                 event = {**event, "headers": [*event.get("headers", ()), request_id]}
             elif event["type"] == "websocket.close":

@@ -261,8 +261,5 @@ def sender(address: str) -> str:
     except (ValueError, IndexError):
         found = None
     if not found or not found.username.isascii() or not found.domain:
-        stop(
-            "EMAIL_FROM is not an email address. Set it, for example to "
-            "Shop <shop@example.com>."
-        )
+        stop("EMAIL_FROM is invalid. Set it, for example to Shop <shop@example.com>.")
     return address
