@@ -27,8 +27,7 @@ BACKGROUND = ThreadPoolExecutor(2, "background")
 
 
 def network_of(address: str) -> str:
-    """Return what to count for a client address: for IPv6 its /64, because one customer has
-    all of that."""
+    """Return what to count for an address: of IPv6 the /64, because a customer has one."""
     return str(IPv6Interface(f"{address}/64").network) if ":" in address else address
 
 
@@ -59,8 +58,7 @@ class Attempts:
         try:
             allowed = self.count(1, account, source) <= self.of_account and (
                 self.count(1, address) <= self.of_address
-                # Failed attempts of others do not block a user who has logged in from there
-                # before.
+                # Failed attempts of others do not block a user who logged in here before.
                 or bool(cache.get(self.key("known", account, source)))
             )
         except Exception as error:  # each cache backend has its own exceptions
@@ -88,8 +86,7 @@ class Attempts:
 
 
 def in_background(call: Callable[[], object]) -> None:
-    """Run `call` without waiting for it: otherwise the response time would reveal whether
-    the account exists."""
+    """Run `call` without waiting: the response time must not reveal what it does."""
 
     def run() -> None:
         try:

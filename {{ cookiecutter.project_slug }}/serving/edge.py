@@ -86,8 +86,7 @@ def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
     request_id = ""
     address = peer
     if is_trusted(peer):
-        # The last entry is the newest. The first from the end that is not our proxy is the
-        # client.
+        # Proxies append an address. The last one that is not our proxy is the client.
         for hop in reversed(header("x-forwarded-for").split(",")):
             hop_address = without_port(hop.strip())
             # A scope id (fe80::1%eth0) is valid on one machine only, and can be any text.
@@ -128,8 +127,7 @@ def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 @functools.lru_cache(maxsize=1024)
 def is_trusted(address: str) -> bool:
-    """Return whether `address` is our proxy. A Unix socket (an empty address) is trusted,
-    because only this machine can use it."""
+    """Return whether `address` is our proxy or "", a Unix socket, which is always local."""
     if not address:
         return True
     ip = parse(address)

@@ -3,8 +3,7 @@
 
 servestatic's class for ASGI starts a thread for each request, which reads 8 KiB at a time.
 That costs twenty times as much, and a slow client occupies a thread. Its class for WSGI
-reads ranges in the same way. This module relies on `files` of both, and on the responses in
-it.
+reads ranges in the same way. This module relies on `files` of both, and its responses.
 """
 
 {% if cookiecutter.__asgi %}

@@ -110,8 +110,7 @@ class Worker(threading.Thread):
 
 
 class Pool(ThreadPoolExecutor):
-    """Runs calls in `min_threads` while they compute, and in up to `max_threads` while they
-    wait.
+    """Runs `min_threads` while its calls compute, and up to `max_threads` while they wait.
 
     asyncio and gunicorn require a ThreadPoolExecutor, so it inherits from that.
     """

@@ -100,8 +100,7 @@ def load_dotenv(path: Path) -> None:
 
 
 def refuse_quotes(names: Iterable[str]) -> None:
-    """Refuse values with line breaks or surrounding quotes. docker and kubectl do not
-    remove the quotes."""
+    """Refuse line breaks, and surrounding quotes: docker and kubectl do not remove them."""
     for name in names:
         value = os.environ.get(name, "")
         if not value.isprintable():
