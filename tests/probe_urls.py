@@ -29,7 +29,7 @@ if seconds := os.environ.get("PROBE_HEARTBEAT"):
 # Bounds so low that a test can reach them, and has the time to.
 if bound := os.environ.get("PROBE_THREADS"):
     for pool in threads.POOLS:
-        pool.most = int(bound)
+        pool.max_threads = int(bound)
     threads.MAX_WAIT = float(os.environ.get("PROBE_MAX_WAIT", "50"))
     threads.STUCK_AFTER = threads.BLOCKED_AFTER = float(os.environ.get("PROBE_STUCK_AFTER", "90"))
     threads.REPLACE_AFTER, threads.KILL_AFTER = 4, 10

@@ -72,7 +72,7 @@ def expected_files(project: Project) -> set[str]:
             "tests/browser.py", "tests/test_chat.py",
             "serving/live/static/live/socket.js", f"{chat}/static/chat/outbox.js",
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
-            f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/hub.py",
+            f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/rooms.py",
             f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",
             f"{chat}/sockets.py", f"{chat}/urls.py", f"{chat}/views.py",
             f"{chat}/migrations/__init__.py", f"{chat}/migrations/0001_initial.py",
@@ -83,7 +83,7 @@ def expected_files(project: Project) -> set[str]:
         files |= {
             "tests/browser.py", "tests/test_notifications.py",
             f"{notifications}/__init__.py", f"{notifications}/admin.py",
-            f"{notifications}/apps.py", f"{notifications}/forms.py", f"{notifications}/hub.py",
+            f"{notifications}/apps.py", f"{notifications}/delivery.py", f"{notifications}/forms.py",
             f"{notifications}/models.py", f"{notifications}/sending.py",
             f"{notifications}/streams.py", f"{notifications}/urls.py", f"{notifications}/views.py",
             f"{notifications}/migrations/__init__.py",
@@ -186,6 +186,17 @@ def test_each_file_of_the_machinery_says_whose_it_is(project: Project) -> None:
     for name in code:
         first = project.read(name).splitlines()[0]
         assert first.endswith(" The template updates this file: see serving/README.md."), name
+
+
+def test_readme_of_the_machinery_names_each_of_its_files(project: Project) -> None:
+    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", project.read("serving/README.md"), re.M))
+    code = {
+        name.removeprefix("serving/")
+        for name in project.files()
+        if name.startswith("serving/") and name.endswith(".py") and "__init__" not in name
+    }
+
+    assert named == code
 
 
 def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:

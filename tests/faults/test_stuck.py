@@ -63,7 +63,7 @@ def test_who_waits_for_too_long_gets_a_503(
 
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) > 0
-        assert "no thread came free" in site.log
+        assert "no thread became free" in site.log
         if start == "gunicorn":
             assert "raise MAX_THREADS" in site.log
         else:

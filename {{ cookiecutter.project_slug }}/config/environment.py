@@ -94,7 +94,7 @@ except EnvValidationError as error:
     problems: Any = error.error_messages
     texts = [f"{name}: {' '.join(problems[name])}" for name in problems]
     stop(" ".join([*texts, "README.md says what it may be."]))
-values.refuse_marks(env.dump())
+values.refuse_quotes(env.dump())
 
 if DEBUG:
     SECRET_KEY = SECRET_KEY or "insecure-key-for-development-only"
@@ -105,13 +105,13 @@ if not SECRET_KEY.strip():
         "the site and `uv run just manage …` for any other command. In production, set it "
         "to a long random value, or copy .env.example to .env and set it there."
     )
-ALLOWED_HOSTS = values.checked("DJANGO_ALLOWED_HOSTS", ALLOWED_HOSTS)
+ALLOWED_HOSTS = values.validated("DJANGO_ALLOWED_HOSTS", ALLOWED_HOSTS)
 if not ALLOWED_HOSTS:
     stop(
         "DJANGO_ALLOWED_HOSTS is not set. List the names this site answers to, separated "
         "by commas, for example example.com,www.example.com."
     )
-CSRF_TRUSTED_ORIGINS = values.checked("DJANGO_CSRF_TRUSTED_ORIGINS", CSRF_TRUSTED_ORIGINS)
+CSRF_TRUSTED_ORIGINS = values.validated("DJANGO_CSRF_TRUSTED_ORIGINS", CSRF_TRUSTED_ORIGINS)
 TRUSTED_PROXIES = values.networks(FORWARDED_ALLOW_IPS)
 EMAIL_FROM = values.sender(EMAIL_FROM)
 MAIL_SERVER = values.mail_server(EMAIL_URL)

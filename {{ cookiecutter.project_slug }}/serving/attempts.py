@@ -26,11 +26,14 @@ counter = Outage("counter of attempts")
 BACKGROUND = ThreadPoolExecutor(2, "background")
 
 
-def address_of(request: HttpRequest | None) -> str:
-    """Return the client address for counting. For IPv6 it is the /64: one customer has all
-    of that."""
-    address = str(request.META["REMOTE_ADDR"]) if request else ""
+def network_of(address: str) -> str:
+    """Return what to count for an address: of IPv6 the /64, because a customer has one."""
     return str(IPv6Interface(f"{address}/64").network) if ":" in address else address
+
+
+def address_of(request: HttpRequest | None) -> str:
+    """Return the client address of a request, for counting."""
+    return network_of(str(request.META["REMOTE_ADDR"]) if request else "")
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,16 @@ class Attempts:
     of_account: int
     of_address: int
 
-    def may_try(self, account: str, place: str, address: str) -> bool:
+    def may_try(self, account: str, source: str, address: str) -> bool:
         """Count an attempt, and return whether it is allowed. Call it before other checks.
 
-        `place` is the client address, or "" to count the account from all addresses.
+        `source` is the client address, or "" to count the account from all addresses.
         """
         try:
-            allowed = self.count(1, account, place) <= self.of_account and (
+            allowed = self.count(1, account, source) <= self.of_account and (
                 self.count(1, address) <= self.of_address
-                # Other people's guesses do not stop a user who logged in there before.
-                or bool(cache.get(self.key("known", account, place)))
+                # Failed attempts of others do not block a user who logged in here before.
+                or bool(cache.get(self.key("known", account, source)))
             )
         except Exception as error:  # each cache backend has its own exceptions
             counter.failed(error)
@@ -83,7 +86,7 @@ class Attempts:
 
 
 def in_background(call: Callable[[], object]) -> None:
-    """Run `call` without waiting for it: its duration would tell what it did."""
+    """Run `call` without waiting: the response time must not reveal what it does."""
 
     def run() -> None:
         try:
@@ -91,7 +94,7 @@ def in_background(call: Callable[[], object]) -> None:
         except Exception:
             logger.exception("background call failed")
         finally:
-            # It may be long until the next call.
+            # The next call may come much later.
             connections.close_all()
 
     if connection.in_atomic_block:  # Another thread cannot see this transaction.

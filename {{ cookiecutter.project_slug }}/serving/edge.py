@@ -1,15 +1,14 @@
 # The template updates this file: see serving/README.md.
-"""Around Django: the same for every request and every WebSocket, on any server.
+"""The layer around Django, the same for every request and WebSocket on any server.
 
-It settles four things before Django sees the request:
+It does four things:
 
-- who is asking. Forwarded headers are believed only when they come from one of
-  FORWARDED_ALLOW_IPS; then REMOTE_ADDR and the scheme are the client's. Either way the
-  headers are gone afterwards, so that nothing further in can believe a forged one.
-- the request's id. A trusted proxy's X-Request-ID is taken over, otherwise it is a new one.
-  It stands in every log line and is sent back to the client.
-- how much of it there may be: 413 for a body that is larger than MAX_BODY.
-- the access line in the log. The servers' own are off: they know no request id.
+- client address and scheme: forwarded headers are used only from FORWARDED_ALLOW_IPS, and
+  then removed, so that Django never sees a forged one.
+- request id: from a trusted proxy, otherwise a new one. It is in every log line and in the
+  response.
+- size of the body: 413 if it is larger than MAX_BODY.
+- access log. The servers' own access logs are off, because they have no request id.
 """
 
 import functools
@@ -39,7 +38,7 @@ from serving.shutdown import Connection
 
 logger = structlog.get_logger("access")
 
-# Headers by which proxies speak of the client.
+# Headers in which proxies send the client's address, host and scheme.
 FORWARDED = frozenset(
     {
         "forwarded",
@@ -52,11 +51,11 @@ FORWARDED = frozenset(
     }
 )
 {% if cookiecutter.__asgi %}
-# What is taken off a request, and what is read of it here.
-REMOVED = FORWARDED | {"x-request-id"}
-READ = REMOVED | {"content-length", "host"}
-# The first event of a response.
-ANSWERS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+# Headers that are removed from a request, and headers that are read here.
+REMOVED_HEADERS = FORWARDED | {"x-request-id"}
+READ_HEADERS = REMOVED_HEADERS | {"content-length", "host"}
+# The events that start a response.
+START_EVENTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
 type Event = dict[str, Any]
 type Receive = Callable[[], Awaitable[Event]]
@@ -64,13 +63,13 @@ type Send = Callable[[Event], Awaitable[None]]
 type ASGIApplication = Callable[..., Awaitable[None]]
 
 {% endif %}
-# Safe to write into logs and headers.
+# An id that is safe in logs and headers.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who is asking: IP address (empty behind a Unix socket), transport, request id."""
+    """IP address (empty behind a Unix socket), whether https is used, and request id."""
 
     address: str
     secure: bool
@@ -87,10 +86,10 @@ def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
     request_id = ""
     address = peer
     if is_trusted(peer):
-        # The newest hop stands last; the first that is no proxy of ours is the client.
+        # Proxies append an address. The last one that is not our proxy is the client.
         for hop in reversed(header("x-forwarded-for").split(",")):
             hop_address = without_port(hop.strip())
-            # A scope id (fe80::1%eth0) has a meaning on one machine, and is any text.
+            # A scope id (fe80::1%eth0) is valid on one machine only, and can be any text.
             if parse(hop_address) is None or "%" in hop_address:
                 break
             address = hop_address
@@ -104,7 +103,7 @@ def identify(peer: str, secure: bool, header: Callable[[str], str]) -> Client:
         request_id = header("x-request-id")
     if not REQUEST_ID.fullmatch(request_id):
         request_id = os.urandom(16).hex()
-    # Servers that listen on IPv6 know IPv4 clients as ::ffff:192.0.2.1.
+    # parse() turns ::ffff:192.0.2.1 into 192.0.2.1.
     return Client(str(parse(address) or address), secure, request_id)
 
 
@@ -122,13 +121,13 @@ def parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         ip = ipaddress.ip_address(address)
     except ValueError:
         return None
-    # A socket that listens on IPv6 shows 192.0.2.1 as ::ffff:192.0.2.1.
+    # A server that listens on IPv6 sees 192.0.2.1 as ::ffff:192.0.2.1.
     return (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped) or ip
 
 
 @functools.lru_cache(maxsize=1024)
 def is_trusted(address: str) -> bool:
-    """Return whether `address` is a proxy of ours. Nobody outside reaches a Unix socket."""
+    """Return whether `address` is our proxy or "", a Unix socket, which is always local."""
     if not address:
         return True
     ip = parse(address)
@@ -136,7 +135,7 @@ def is_trusted(address: str) -> bool:
 
 
 def start(client: Client) -> float:
-    """Tie the log lines that follow to this request; return the time, in seconds."""
+    """Bind the request id to all following log lines; return the time, in seconds."""
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=client.request_id)
     return time.perf_counter()
@@ -145,15 +144,14 @@ def start(client: Client) -> float:
 def is_too_large(content_length: str) -> bool:
     """Return whether a body of this length is refused.
 
-    Django itself writes one of any size to the disk, before it looks at the address that
-    it was sent to.
+    Django writes a body of any size to the disk before it resolves the URL.
     """
     # int() raises ValueError for a number with thousands of digits.
     return content_length.isdecimal() and int(content_length[:20]) > settings.MAX_BODY
 
 
 def refusal() -> tuple[dict[str, str], bytes]:
-    """Return the headers and the page that refuse a body; the access line says why."""
+    """Return headers and page of a 413; the access line has the reason."""
     structlog.contextvars.bind_contextvars(refused="body larger than MAX_BODY")
     page = (
         '<!doctype html>\n<html lang="en">\n<title>Too large</title>\n<h1>Too large</h1>\n'
@@ -170,7 +168,7 @@ def refusal() -> tuple[dict[str, str], bytes]:
 def log(
     event: str, client: Client, host: str, path: str, started: float, **details: object
 ) -> None:
-    """Write the access line. Health probes come every few seconds and are left out."""
+    """Write the access line, except for health probes: they come every few seconds."""
     if not path.startswith("/health/"):
         logger.info(
             event,
@@ -192,7 +190,7 @@ class WSGIEdge:
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         secure = environ["wsgi.url_scheme"] == "https"
         if "HTTP_X_FORWARDED_PROTO" in environ or "HTTP_X_FORWARDED_SSL" in environ:
-            # uWSGI takes the scheme from these headers, even if a client has forged them.
+            # uWSGI uses the scheme in these headers, even if a client has forged them.
             secure = secure and "uwsgi.version" not in environ
         client = identify(
             environ.get("REMOTE_ADDR", ""),
@@ -224,34 +222,34 @@ class WSGIEdge:
 
         if "HTTP_TRANSFER_ENCODING" in environ and not environ.get("CONTENT_LENGTH"):
             if not environ.get("wsgi.input_terminated"):
-                # Some servers return nothing for such a body, others block.
+                # Some servers read nothing of such a body, others block.
                 send_start("411 Length Required", [("Content-Length", "0")])
                 return []
-            # A body in pieces, whose length nobody told: Django would take it for empty.
+            # A chunked body has no Content-Length, and Django would treat it as empty.
             with tempfile.SpooledTemporaryFile(
                 settings.FILE_UPLOAD_MAX_MEMORY_SIZE
-            ) as pieces:
-                while pieces.tell() <= settings.MAX_BODY and (
-                    piece := environ["wsgi.input"].read(64 * 1024)
+            ) as body:
+                while body.tell() <= settings.MAX_BODY and (
+                    chunk := environ["wsgi.input"].read(64 * 1024)
                 ):
-                    pieces.write(piece)
-                environ["CONTENT_LENGTH"] = str(pieces.tell())
-                pieces.seek(0)
-                environ["wsgi.input"] = pieces
+                    body.write(chunk)
+                environ["CONTENT_LENGTH"] = str(body.tell())
+                body.seek(0)
+                environ["wsgi.input"] = body
                 return self.answer(environ, send_start)
         return self.answer(environ, send_start)
 
     def answer(self, environ: dict[str, Any], send_start: Callable[..., Any]) -> Any:
-        """Return the application's answer, without a body if it was not asked for one."""
+        """Return the body of the response, which is empty for HEAD."""
         if is_too_large(environ.get("CONTENT_LENGTH", "")):
             headers, page = refusal()
             send_start("413 Content Too Large", [*headers.items()])
             body: Any = [page]
         else:
-            # Returned as it is: servers send a wsgi.file_wrapper without copying.
+            # Returned unchanged: servers send a wsgi.file_wrapper without copying it.
             body = self.application(environ, send_start)
         if environ["REQUEST_METHOD"] == "HEAD":
-            # Django leaves it to the server to drop the body, and gunicorn warns of it.
+            # Django leaves the body to the server; gunicorn would warn.
             if close := getattr(body, "close", None):
                 close()
             return []
@@ -260,7 +258,7 @@ class WSGIEdge:
 
 @functools.cache
 def environ_key(name: str) -> str:
-    """Return the key under which PEP 3333 keeps the header `name`."""
+    """Return the WSGI environ key of a header."""
     return "HTTP_" + name.upper().replace("-", "_")
 {% endif %}
 {% if cookiecutter.__asgi %}
@@ -283,7 +281,7 @@ async def refuse(
 
 
 async def refuse_body(send: Send) -> None:
-    """Answer that the body of a request is too large."""
+    """Send the 413 for a body that is too large."""
     headers, page = refusal()
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": 413, "headers": pairs})
@@ -291,7 +289,7 @@ async def refuse_body(send: Send) -> None:
 
 
 class ASGIEdge:
-    """Wraps an ASGI application; requests and WebSockets alike."""
+    """Wraps an ASGI application: its requests and its WebSockets."""
 
     def __init__(self, application: ASGIApplication) -> None:
         self.application = application
@@ -306,16 +304,18 @@ class ASGIEdge:
                     await send({"type": f"lifespan.{name}.complete"})
                 return
 
-        # The server's own pairs, no copies: a socket keeps them for as long as it lives.
+        # The server's own pairs, not copies: an open WebSocket keeps them in memory.
         headers: list[tuple[bytes, bytes]] = []
-        own: dict[str, str] = {}
+        read_headers: dict[str, str] = {}
         for pair in scope["headers"]:
             name = pair[0].lower().decode("latin-1")
-            if name in READ:
+            if name in READ_HEADERS:
                 value = pair[1].decode("latin-1")
-                own[name] = f"{own[name]},{value}" if name in own else value
-            # Django reads x_real_ip as X-Real-IP: names with underscores go as well.
-            if name not in REMOVED and "_" not in name:
+                if name in read_headers:
+                    value = f"{read_headers[name]},{value}"
+                read_headers[name] = value
+            # Django reads `x_real_ip` as X-Real-IP, so names with underscores are removed.
+            if name not in REMOVED_HEADERS and "_" not in name:
                 headers.append(pair)
 
         # Servers may leave both out: https://asgi.readthedocs.io/en/latest/specs/www.html
@@ -323,10 +323,10 @@ class ASGIEdge:
         client = identify(
             peer[0] if peer else "",
             scope.get("scheme") in ("https", "wss"),
-            lambda name: own.get(name, ""),
+            lambda name: read_headers.get(name, ""),
         )
         request_id = (b"x-request-id", client.request_id.encode())
-        if "host" not in own and scope.get("http_version") == "1.1":
+        if "host" not in read_headers and scope.get("http_version") == "1.1":
             # RFC 9112, 3.2: a request without Host is a 400. Django refuses an empty one.
             headers.append((b"host", b""))
         inner = {
@@ -353,16 +353,16 @@ class ASGIEdge:
             elif event["type"] == "http.request":
                 received += len(event.get("body", b""))
                 if received > settings.MAX_BODY:
-                    # To the application it is as if the client had gone.
+                    # The application sees a disconnect.
                     return {"type": "http.disconnect"}
             return event
 
         async def inner_send(event: Event) -> None:
-            if event["type"] in ANSWERS:
+            if event["type"] in START_EVENTS:
                 outcome["status"] = event.get("status", 101)
                 event = {**event, "headers": [*event.get("headers", ()), request_id]}
             elif event["type"] == "websocket.close":
-                # Before it is accepted, closing a WebSocket is refusing its handshake.
+                # Closing before accept refuses the handshake.
                 outcome.setdefault("status", 403)
                 outcome.setdefault("code", event.get("code", 1000))
             await connection.send(event)
@@ -370,18 +370,19 @@ class ASGIEdge:
         try:
 {% if not cookiecutter.__channels %}
             if scope["type"] == "websocket":
-                # Django would raise.
+                # Django would raise an exception.
                 await refuse(scope, inner_receive, inner_send, "no WebSockets here")
                 return
 {% endif %}
-            if scope["type"] == "http" and is_too_large(own.get("content-length", "")):
+            length = read_headers.get("content-length", "")
+            if scope["type"] == "http" and is_too_large(length):
                 await refuse_body(inner_send)
                 return
             await self.application(inner, inner_receive, inner_send)
             if received > settings.MAX_BODY and "status" not in outcome:
                 await refuse_body(inner_send)
         except Exception:
-            # The server answers for an application that raises.
+            # If the application raises, the server sends the 500.
             outcome.setdefault("status", 500)
             raise
         finally:
@@ -390,7 +391,7 @@ class ASGIEdge:
             log(
                 "request" if scope["type"] == "http" else "websocket",
                 client,
-                own.get("host", ""),
+                read_headers.get("host", ""),
                 scope["path"],
                 started,
                 method=scope.get("method", "GET"),

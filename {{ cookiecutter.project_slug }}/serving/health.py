@@ -1,8 +1,8 @@
 # The template updates this file: see serving/README.md.
-"""Probes for whatever runs this site: a proxy, a container engine, Kubernetes.
+"""Health probes, for a proxy, a container engine or Kubernetes.
 
-/health/live    The process answers. It touches nothing, or a database that is away would
-                get every process killed.
+/health/live    The process answers. It does no query: otherwise a database outage would
+                restart all processes.
 /health/ready   503 if requests should go to other processes: this one is stuck
                 (serving/threads.py), is stopping, or has not reached its database since
                 it started, perhaps because of wrong settings.
@@ -59,7 +59,7 @@ def check_database() -> None:
 
 
 def check_cache() -> None:
-    """Raise an exception if the cache does not keep a value."""
+    """Raise an exception if the cache does not store a value."""
     cache.set("health", "ok", timeout=10)
     if cache.get("health") != "ok":
         raise LookupError("The cache lost a value at once.")
@@ -67,7 +67,7 @@ def check_cache() -> None:
 
 {% if cookiecutter.__channels %}
 def check_channel_layer() -> None:
-    """Raise an exception if the channel layer takes no message."""
+    """Raise an exception if the channel layer accepts no message."""
     layer = get_channel_layer()
     async_to_sync(layer.group_send)("health", {"type": "health.check"})
 
@@ -82,12 +82,12 @@ CHECKS: dict[str, Callable[[], None]] = {
 }
 # Whether this process has ever reached its database, in a check or in a page.
 REACHED = threading.Event()
-# One thread for each check: a library that hangs keeps its own and no other.
+# One thread per check, so that a check that hangs blocks only itself.
 THREADS = {name: ThreadPoolExecutor(1, f"health-{name}") for name in CHECKS}
 # The outage for a check that times out or fails for another reason.
 OUTAGES = {name: outages.Outage(name) for name in CHECKS} | {"database": outages.database}
-# Who asks while the checks run is told how they went last, at once: probes from outside
-# must not be able to hold every thread of this process.
+# If checks already run, the last results are returned at once. So probes from outside
+# cannot occupy all threads.
 RUNNING = threading.Lock()
 LATEST = dict.fromkeys(CHECKS, "not known yet")
 
@@ -131,7 +131,7 @@ def answer(status: str, outcomes: dict[str, str], code: int = 200) -> HttpRespon
 
 
 def outcome(name: str, future: Future[None]) -> str:
-    """Say how a check went. The reason is for the log, not for whoever asks."""
+    """Return the result of a check. The reason is only logged."""
     if not future.done():
         future.cancel()
         OUTAGES[name].failed(TimeoutError(f"no answer within {TIMEOUT} seconds"))
@@ -149,7 +149,7 @@ PROBES = {"/health/live": live, "/health/ready": ready}
 {% if cookiecutter.__asgi %}
 @sync_and_async_middleware
 def health_middleware(get_response):  # type: ignore[no-untyped-def]
-    """Answer the probes before anything looks at the Host header or asks for https."""
+    """Answer the probes before the Host header is checked, or https is required."""
     if iscoroutinefunction(get_response):
 
         async def async_middleware(request: HttpRequest) -> HttpResponse:
@@ -157,7 +157,7 @@ def health_middleware(get_response):  # type: ignore[no-untyped-def]
                 case "/health/live":
                     return live()
                 case "/health/ready":
-                    # Where no thread is free, nothing could answer in one.
+                    # If no thread is free, a check in a thread could not run.
                     return ready() if overseer.problem() else await asyncio.to_thread(ready)
             return await get_response(request)
 
@@ -173,7 +173,7 @@ def health_middleware(get_response):  # type: ignore[no-untyped-def]
 def health_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer the probes before anything looks at the Host header or asks for https."""
+    """Answer the probes before the Host header is checked, or https is required."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if probe := PROBES.get(request.path_info):

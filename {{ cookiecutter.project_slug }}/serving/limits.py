@@ -1,13 +1,13 @@
 # The template updates this file: see serving/README.md.
-"""The limits of a request's head, the same under gunicorn and uvicorn.
+"""The limits of request line and headers, the same under gunicorn and uvicorn.
 
-Larger requests are answered with 414 or 431. The proxies accept a little more, so that the
-answer is that of the servers.
+Requests that exceed them get 414 or 431. The proxies accept a little more, so that the
+response is that of the servers.
 """
 
-# Bytes of the request line, and of each header, with its line end.
-LINE = 8 * 1024
+# Bytes of the request line, and of each header, with the line break.
+MAX_HEADER_LINE = 8 * 1024
 # The number of headers.
-HEADERS = 100
-# Bytes of all headers together, with their line ends.
-HEAD = 16 * 1024
+MAX_HEADERS = 100
+# Bytes of all headers together, with the line breaks.
+MAX_HEADER_BYTES = 16 * 1024

@@ -55,10 +55,8 @@ class SocketFilter(logging.Filter):
 
 {% endif %}
 class Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders what libraries log. structlog's own lines are rendered already:
-
-    to parse and render them again took half of the time of an access line.
-    """
+    """Renders the lines of libraries. structlog's own lines are already rendered, because
+    rendering them here would double the time for an access line."""
 
     def format(self, record: logging.LogRecord) -> str:
         if hasattr(record, "finished"):
@@ -119,7 +117,7 @@ def configure(debug: bool) -> dict[str, Any]:
         },
         "root": {"handlers": ["stdout"], "level": "INFO"},
         "loggers": {
-            # Without the handlers that come with them, which would log everything twice.
+            # Without their own handlers, which would log everything twice.
             "django": {"handlers": [], "level": "INFO", "propagate": True},
             # runserver's own access lines.
             "django.server": {"handlers": [], "level": "ERROR", "propagate": True},
@@ -136,7 +134,7 @@ def configure(debug: bool) -> dict[str, Any]:
 {% endif %}
             # The access line of serving/edge.py shows 4xx responses already.
             "django.request": {"level": "ERROR", "filters": ["outages"]},
-            # Scanners send wrong Host headers all day; the access line shows them.
+            # Scanners often send wrong Host headers; the access line shows them.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
         },
     }

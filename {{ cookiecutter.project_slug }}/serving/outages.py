@@ -41,8 +41,8 @@ class Outage:
         # When the outage began; None while the service works.
         self.since: float | None = None
         # Whether it was logged, when that was, and the failures since then.
-        self.told = False
-        self.told_at = float("-inf")
+        self.logged = False
+        self.logged_at = float("-inf")
         self.failures = 0
 
     def failed(self, error: BaseException) -> None:
@@ -51,9 +51,9 @@ class Outage:
         with self.lock:
             self.since = self.since or now
             self.failures += 1
-            if now - self.told_at < INTERVAL:
+            if now - self.logged_at < INTERVAL:
                 return
-            self.told, self.told_at = True, now
+            self.logged, self.logged_at = True, now
             failures, self.failures = self.failures, 0
         reason = " ".join(str(error).split())[:500] or repr(error)
         logger.error(f"{self.name} is away", error=reason, failures=failures)
@@ -64,9 +64,9 @@ class Outage:
             return
         with self.lock:
             since, self.since = self.since, None
-            told, self.told = self.told, False
+            logged, self.logged = self.logged, False
             failures = self.failures
-        if since and told:
+        if since and logged:
             seconds = round(time.monotonic() - since, 1)
             logger.info(f"{self.name} is back", seconds=seconds, failures=failures)
 

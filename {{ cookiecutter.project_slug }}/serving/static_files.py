@@ -2,8 +2,8 @@
 """Static files: servestatic finds them, and this module sends them.
 
 servestatic's class for ASGI starts a thread for each request, which reads 8 KiB at a time.
-That costs twenty times as much, and a slow client holds a thread. Its class for WSGI reads
-ranges in the same way. This module relies on `files` of both, and on the responses in it.
+That costs twenty times as much, and a slow client occupies a thread. Its class for WSGI
+reads ranges in the same way. This module relies on `files` of both, and its responses.
 """
 
 {% if cookiecutter.__asgi %}
@@ -31,9 +31,9 @@ from servestatic import ServeStatic
 from servestatic.base import ServeStaticBase
 {% endif %}
 
-# Bytes per read, and the most that waits in memory for a slow client. Reading from a local
-# disk, mostly from its cache, is faster than switching to a thread.
-PIECE = 64 * 1024
+# Bytes per read, and the maximum in memory for a slow client. Local files are mostly
+# cached, so reading is faster than switching to a thread.
+CHUNK_SIZE = 64 * 1024
 {% if cookiecutter.__asgi %}
 
 # The request headers that servestatic uses, with their WSGI names.
@@ -62,7 +62,7 @@ def respond(file: Any, method: str, request: dict[str, Any]) -> Any:
 
 
 class Published(ServeStaticBase):
-    """The static files without the list of them, which collectstatic makes for itself."""
+    """The static files without staticfiles.json, which is for collectstatic itself."""
 
     def add_file_to_dictionary(self, url: str, path: str, *args: Any, **named: Any) -> None:
         if Path(path) != Path(settings.STATIC_ROOT, "staticfiles.json"):
@@ -79,31 +79,31 @@ class WSGIStaticFiles(Published, ServeStatic):
         # WSGI decodes the bytes of a path as latin-1 (PEP 3333).
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
         file = self.files.get(path)
-        # Without a Host, where HTTP/1.1 wants one, it is for the edge to refuse.
-        without = environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
-        if file is None or not environ.get("HTTP_HOST", without):
-            answer: Iterable[bytes] = self.application(environ, start_response)
-            return answer
+        # HTTP/1.1 requires Host. The edge refuses requests without it.
+        host_is_optional = environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+        if file is None or not environ.get("HTTP_HOST", host_is_optional):
+            other: Iterable[bytes] = self.application(environ, start_response)
+            return other
 
         response = respond(file, environ["REQUEST_METHOD"], environ)
         start_response(f"{response.status} {response.status.phrase}", response.headers)
         if response.file is None:
             return []
-        if int(dict(response.headers)["Content-Length"]) <= PIECE:
+        if int(dict(response.headers)["Content-Length"]) <= CHUNK_SIZE:
             with response.file as body:
                 return [body.read()]
         if response.status == 200 and "wsgi.file_wrapper" in environ:
             # sendfile(): the kernel copies the file to the network.
-            whole: Iterable[bytes] = environ["wsgi.file_wrapper"](response.file, PIECE)
+            whole: Iterable[bytes] = environ["wsgi.file_wrapper"](response.file, CHUNK_SIZE)
             return whole
-        return pieces(response.file)
+        return chunks(response.file)
 
 
-def pieces(file: Any) -> Iterator[bytes]:
+def chunks(file: Any) -> Iterator[bytes]:
     """Read a file, or a range of it, and close it."""
     with file:
-        while piece := file.read(PIECE):
-            yield piece
+        while chunk := file.read(CHUNK_SIZE):
+            yield chunk
 {% endif %}
 {% if cookiecutter.__asgi %}
 
@@ -113,9 +113,10 @@ class ASGIStaticFiles(Published, ServeStaticASGI):
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         file = self.files.get(scope["path"]) if scope["type"] == "http" else None
-        # Without a Host, where HTTP/1.1 wants one, it is for the edge to refuse.
-        without = scope.get("http_version") != "1.1"
-        if file is None or not (without or any(n == b"host" for n, _ in scope["headers"])):
+        # HTTP/1.1 requires Host. The edge refuses requests without it.
+        host_is_optional = scope.get("http_version") != "1.1"
+        names = (name for name, _ in scope["headers"])
+        if file is None or not (host_is_optional or b"host" in names):
             await self.application(scope, receive, send)
             return
 
@@ -140,11 +141,11 @@ class ASGIStaticFiles(Published, ServeStaticASGI):
             return
         left = int(dict(response.headers)["Content-Length"])
         with response.file as body:
-            while left > PIECE:
-                piece = body.read(PIECE)
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-                left -= PIECE
-                # send() does not wait if the client is gone. Let other tasks run.
+            while left > CHUNK_SIZE:
+                chunk = body.read(CHUNK_SIZE)
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                left -= CHUNK_SIZE
+                # send() does not wait if the client has disconnected. Let other tasks run.
                 await asyncio.sleep(0)
             await send({"type": "http.response.body", "body": body.read()})
 {% endif %}

@@ -53,7 +53,7 @@ IDLE_TIMEOUT = 5
 # Seconds between two checks by the overseer, while calls wait.
 TICK = 0.02
 # CPUs that this process uses. Below the first, its threads wait; above the second, they
-# compute. If other processes take the CPU, the overseer notices because it runs late.
+# compute. If other processes use the CPU, the overseer notices that because it runs late.
 WAITING_CPU = 0.4
 COMPUTING_CPU = 0.8
 # Seconds without progress, after which one more thread is tried even if all compute.
@@ -67,7 +67,7 @@ class Overloaded(BaseException):
     """
 
     def __init__(self, pool: "Pool") -> None:
-        super().__init__(f"no thread of the pool {pool.name!r} came free")
+        super().__init__(f"no thread of the pool {pool.name!r} became free")
         self.pool = pool
 
 
@@ -105,21 +105,25 @@ class Worker(threading.Thread):
             # Free the objects of the job, such as a request, before the next one comes.
             job = None
             job = self.pool.next_job(self)
-        with suppress(Exception):  # one that is broken cannot be closed
+        with suppress(Exception):  # a broken connection cannot be closed
             connections.close_all()
 
 
 class Pool(ThreadPoolExecutor):
-    """Runs calls in `few` threads while they compute, and in up to `most` while they wait.
+    """Runs `min_threads` while its calls compute, and up to `max_threads` while they wait.
 
     asyncio and gunicorn require a ThreadPoolExecutor, so it inherits from that.
     """
 
     def __init__(
-        self, name: str, few: int, most: int, after_call: Callable[[], None] | None = None
+        self,
+        name: str,
+        min_threads: int,
+        max_threads: int,
+        after_call: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(most, name)
-        self.name, self.few, self.most = name, few, most
+        super().__init__(max_threads, name)
+        self.name, self.min_threads, self.max_threads = name, min_threads, max_threads
         self.after_call = after_call
         self.reset()
         POOLS.append(self)
@@ -131,10 +135,10 @@ class Pool(ThreadPoolExecutor):
         self.waiting: deque[Job] = deque()
         self.idle: list[Worker] = []
         # All threads: running, idle, and held by a request that waits for something else.
-        # At most `most`.
+        # At most `max_threads`.
         self.threads = self.started = self.refused = 0
         # How many run, and how many may run. A held thread may resume above the limit.
-        self.running, self.limit = 0, self.few
+        self.running, self.limit = 0, self.min_threads
         now = time.monotonic()
         # When a call last ended, when a thread last changed its request, when one more
         # thread was last tried, and when the last warning was logged.
@@ -150,10 +154,10 @@ class Pool(ThreadPoolExecutor):
             if self.closed:
                 raise RuntimeError(f"The pool {self.name!r} is closed.")
             self.waiting.append(job)
-            self.hand_out()
-            in_line = bool(self.waiting)
-        if in_line:
-            overseer.call()
+            self.dispatch()
+            queued = bool(self.waiting)
+        if queued:
+            overseer.wake()
         return job.future
 
     def take(self) -> Job | None:
@@ -166,9 +170,9 @@ class Pool(ThreadPoolExecutor):
                 return job
         return None
 
-    def hand_out(self) -> None:
+    def dispatch(self) -> None:
         """Give jobs to idle or new threads, up to the limit. The caller holds the lock."""
-        while (self.idle or self.threads < self.most) and (job := self.take()):
+        while (self.idle or self.threads < self.max_threads) and (job := self.take()):
             if self.idle:
                 self.idle.pop().inbox.put(job)
                 continue
@@ -186,7 +190,7 @@ class Pool(ThreadPoolExecutor):
                 if (now := time.monotonic()) - self.warned_at > 60:
                     self.warned_at = now
                     logger.warning(
-                        "no more threads to be had", pool=self.name, threads=self.threads
+                        "cannot start more threads", pool=self.name, threads=self.threads
                     )
                 return
 
@@ -205,17 +209,17 @@ class Pool(ThreadPoolExecutor):
             with suppress(Empty):
                 return worker.inbox.get(timeout=IDLE_TIMEOUT)
             with self.lock:
-                if worker in self.idle and self.threads > self.few:
+                if worker in self.idle and self.threads > self.min_threads:
                     self.idle.remove(worker)
                     self.threads -= 1
                     return None
 
-    def rest(self) -> None:
+    def hold(self) -> None:
         """Mark a thread as held: it has nothing to do, but stays with its request."""
         with self.lock:
             self.running -= 1
             self.progress_at = time.monotonic()
-            self.hand_out()
+            self.dispatch()
 
     def resume(self) -> None:
         """Mark a held thread as running again."""
@@ -226,7 +230,7 @@ class Pool(ThreadPoolExecutor):
         """Move a running thread from another pool to this one, even above the limit; return
         False if this pool is full."""
         with self.lock:
-            if self.threads >= self.most:
+            if self.threads >= self.max_threads:
                 return False
             self.threads += 1
             self.started += 1
@@ -236,13 +240,13 @@ class Pool(ThreadPoolExecutor):
             worker.pool.threads -= 1
             worker.pool.running -= 1
             worker.pool.freed_at = time.monotonic()
-            worker.pool.hand_out()
+            worker.pool.dispatch()
         worker.pool = self
         return True
 
     def pause(self) -> float:
         """Return the seconds until the overseer must check this pool again."""
-        return TICK if self.waiting else 10 * TICK if self.limit > self.few else 1
+        return TICK if self.waiting else 10 * TICK if self.limit > self.min_threads else 1
 
     def adjust(self, cpu: float, now: float) -> None:
         """Raise or lower the limit; refuse calls that have waited for too long.
@@ -257,7 +261,7 @@ class Pool(ThreadPoolExecutor):
                 job = self.waiting.popleft()
                 if job.future.set_running_or_notify_cancel():
                     refused.append(job)
-            lower = max(self.few, self.limit - self.limit // 8 - 1)
+            lower = max(self.min_threads, self.limit - self.limit // 8 - 1)
             if self.waiting and cpu < WAITING_CPU:
                 self.limit = max(self.limit, self.running * 3 // 2 + 1)
             elif now - max(self.stalled_since(), self.tried_at) > STALLED_AFTER:
@@ -268,8 +272,8 @@ class Pool(ThreadPoolExecutor):
             elif not self.waiting:
                 # The next call must not wait.
                 self.limit = max(lower, self.running + 1)
-            self.limit = min(self.limit, self.most)
-            self.hand_out()
+            self.limit = min(self.limit, self.max_threads)
+            self.dispatch()
             self.refused += len(refused)
         for job in refused:
             job.future.set_exception(Overloaded(self))
@@ -299,12 +303,12 @@ class Pool(ThreadPoolExecutor):
         small. Replacing the process would not help.
         """
         with self.lock:
-            full = self.waiting and not self.idle and self.threads >= self.most
+            full = self.waiting and not self.idle and self.threads >= self.max_threads
             if not full or 2 * self.running < self.threads:
                 return None
             if now - self.freed_at < STUCK_AFTER:
                 return None
-            return f"No thread of {self.name!r} has come free for {STUCK_AFTER} seconds."
+            return f"No thread of {self.name!r} became free for {STUCK_AFTER} seconds."
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls, and end the threads. With `wait`, the calls in the queue
@@ -346,13 +350,13 @@ class Overseer:
     def reset(self) -> None:
         """Start without a thread: a forked process has none."""
         self.lock = threading.Lock()
-        self.called = threading.Event()
+        self.woken = threading.Event()
         self.thread: threading.Thread | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         # When a callback was sent to the event loop; None after it has run.
-        self.asked_at: float | None = None
+        self.pinged_at: float | None = None
         self.replaces = False
-        # Why this process may get no more requests, once its server stops.
+        # Why this process must get no more requests: its server stops.
         self.stopping: str | None = None
         # Called once a minute, to log the metrics.
         self.each_minute: Callable[[], None] | None = None
@@ -360,11 +364,11 @@ class Overseer:
         self.stuck_at: float | None = None
         self.replaced_at: float | None = None
 
-    def call(self) -> None:
+    def wake(self) -> None:
         """Make it check now."""
         with suppress(RuntimeError):  # no thread was started: the next call tries again
             self.start()
-        self.called.set()
+        self.woken.set()
 
     def start(self) -> None:
         """Start its thread, if it does not run yet."""
@@ -378,71 +382,71 @@ class Overseer:
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Watch an event loop too."""
-        self.loop, self.asked_at = loop, None
-        self.call()
+        self.loop, self.pinged_at = loop, None
+        self.wake()
 
     def run(self) -> None:
         """Check often while calls wait, otherwise once a second."""
-        self.begin(time.monotonic(), time.process_time())
+        self.start_measuring(time.monotonic(), time.process_time())
         while True:
             late = self.pause()
             try:
-                self.look(time.monotonic(), time.process_time(), late)
+                self.check(time.monotonic(), time.process_time(), late)
             except Exception:
                 logger.exception("overseer goes on")
 
-    def begin(self, now: float, used: float) -> None:
-        """Set the values with which the first look() compares."""
+    def start_measuring(self, now: float, used: float) -> None:
+        """Set the values with which the first check() compares."""
         # The number of CPUs that this process uses.
         self.cpu = COMPUTING_CPU
-        self.looked_at, self.used = now, used
+        self.checked_at, self.used = now, used
         # When each_minute was last called.
         self.minute_at = now
 
     def pause(self) -> float:
         """Wait until the next check; return how many seconds too late the wait ended."""
         pause = min((pool.pause() for pool in tuple(self.pools)), default=1)
-        if not self.called.wait(pause):
+        if not self.woken.wait(pause):
             return 0
-        # A call waits. Often a thread gets free before a check is needed.
-        self.called.clear()
+        # A call waits. Often a thread becomes free before a check is needed.
+        self.woken.clear()
         slept_at = time.monotonic()
         time.sleep(TICK)
         return time.monotonic() - slept_at - TICK
 
-    def look(self, now: float, used: float, late: float) -> None:
+    def check(self, now: float, used: float, late: float) -> None:
         """Check the pools and the process.
 
-        `now` is time.monotonic(), `used` the CPU time of this process. If the pause before
-        ended `late`, by this many seconds, other processes take the CPU.
+        `now` is time.monotonic(), `used` the CPU time of this process, and `late` by how
+        many seconds the pause was too long. If it was, other processes use the CPU.
         """
-        passed = now - self.looked_at
+        passed = now - self.checked_at
         # A moving average: a single measurement varies too much.
         self.cpu = (self.cpu + (used - self.used) / max(passed, 0.001)) / 2
-        self.looked_at, self.used = now, used
+        self.checked_at, self.used = now, used
         if passed > SUSPENDED_AFTER:
             # This thread did not run either, so the whole process was suspended.
-            self.forgive(now)
+            self.reset_timers(now)
         cpu = max(self.cpu, COMPUTING_CPU) if late > TICK else self.cpu
         for pool in tuple(self.pools):
             pool.adjust(cpu, now)
-        self.look_at_process(now)
+        self.check_process(now)
         if now - self.minute_at > 60 and self.each_minute:
             self.minute_at = now
             self.each_minute()
 
-    def forgive(self, now: float) -> None:
+    def reset_timers(self, now: float) -> None:
         """Restart all timers of stuck pools and of the event loop."""
-        self.asked_at = None
+        self.pinged_at = None
         for pool in tuple(self.pools):
             pool.progress_at = pool.freed_at = now
 
-    def look_at_process(self, now: float) -> None:
+    def check_process(self, now: float) -> None:
         """Check the event loop; have the process replaced if it is stuck."""
-        if self.loop and self.asked_at is None and self.loop.is_running():
-            self.asked_at = now
+        if self.loop and self.pinged_at is None and self.loop.is_running():
+            self.pinged_at = now
             with suppress(RuntimeError):  # closed just now
-                self.loop.call_soon_threadsafe(self.answer)
+                self.loop.call_soon_threadsafe(self.pong)
         if self.replaced_at:
             if now - self.replaced_at > KILL_AFTER:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -460,15 +464,15 @@ class Overseer:
             # supervisor starts a new process.
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def answer(self) -> None:
+    def pong(self) -> None:
         """Run in the event loop, which shows that it is not blocked."""
-        self.asked_at = None
+        self.pinged_at = None
 
     def problem(self) -> str | None:
         """Return why this process is stuck, or None if it is not."""
         now = time.monotonic()
         running = self.loop and self.loop.is_running()
-        if running and self.asked_at and now - self.asked_at > BLOCKED_AFTER:
+        if running and self.pinged_at and now - self.pinged_at > BLOCKED_AFTER:
             return f"The event loop has not run for {BLOCKED_AFTER} seconds: a view blocks."
         return next(filter(None, (pool.problem(now) for pool in tuple(self.pools))), None)
 

@@ -33,7 +33,7 @@ IPV6 = r"\[(?P<ipv6>[0-9a-f:.]+)\]"
 NAMES = {
     "DJANGO_ALLOWED_HOSTS": (
         re.compile(rf"\.?{NAME}|\*|{IPV6}"),
-        "which is no host name. List names alone, without https:// and without a port, for "
+        "which is no host name. List names only, without https:// and without a port, for "
         "example example.com,www.example.com. Letters other than a to z are written xn--…",
     ),
     "DJANGO_CSRF_TRUSTED_ORIGINS": (
@@ -41,8 +41,8 @@ NAMES = {
             r"(?!http://.*:80$|https://.*:443$)"
             rf"[a-z][a-z0-9+.-]*://((\*\.)?{NAME}|{IPV6})(:[1-9]\d*)?"
         ),
-        "which no browser sends. List https:// and a host, with nothing behind but an "
-        "unusual port, for example https://example.com,https://*.example.org:8443.",
+        "which no browser sends. List https:// and a host, followed only by a port that "
+        "is not the default, for example https://example.com,https://*.example.org:8443.",
     ),
 }
 LOGIN = r"((?P<user>[^/?#:]*)(:(?P<password>[^/?#]*))?@)?"
@@ -65,7 +65,7 @@ REDIS_FILE = re.compile(rf"unix://{LOGIN}/[^?#]+(\?db=\d+)?")
 {% endif %}
 SQLITE_URL = re.compile(r"sqlite:///(?P<path>([^?#%]|%[0-9A-Fa-f]{2})+)")
 {% if cookiecutter.__postgresql %}
-# If a password contains / or @, libpq takes a part of it for the host.
+# If a password contains / or @, libpq reads a part of it as the host.
 POSTGRESQL_URL = re.compile(r"postgres(ql)?://([^@/]*@)?[^@/?\s]*(/[^@/?]*)?(\?.*)?")
 NUMBERS = re.compile(r"connect_timeout|tcp_user_timeout|keepalives\w*")
 OPTIONS = {
@@ -77,7 +77,7 @@ OPTIONS = {
 
 
 def stop(sentence: str) -> NoReturn:
-    """End the process with exit status 1, saying only `sentence`."""
+    """End the process with exit status 1, and print only `sentence`."""
     sys.exit(f"This site cannot start: {sentence}")
 
 
@@ -99,17 +99,17 @@ def load_dotenv(path: Path) -> None:
             os.environ.setdefault(line.key, line.value)
 
 
-def refuse_marks(names: Iterable[str]) -> None:
-    """Refuse values with line ends, or between quotes: docker and kubectl keep these."""
+def refuse_quotes(names: Iterable[str]) -> None:
+    """Refuse line breaks, and surrounding quotes: docker and kubectl do not remove them."""
     for name in names:
         value = os.environ.get(name, "")
         if not value.isprintable():
-            stop(f"{name} has a line end in it, or a character that cannot be printed.")
+            stop(f"{name} contains a line break, or a character that cannot be printed.")
         if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-            stop(f"{name} stands between quotes, which belong to it here. Leave them out.")
+            stop(f"{name} is in quotes, which are part of the value here. Remove them.")
 
 
-def fits(name: str, pattern: re.Pattern[str]) -> bool:
+def is_valid_name(name: str, pattern: re.Pattern[str]) -> bool:
     """Return whether `name` is as browsers send it. IPv6 must be in its short form."""
     try:
         match = pattern.fullmatch(name)
@@ -119,12 +119,12 @@ def fits(name: str, pattern: re.Pattern[str]) -> bool:
     return match is not None and match["ipv6"] == short
 
 
-def checked(variable: str, names: list[str]) -> list[str]:
+def validated(variable: str, names: list[str]) -> list[str]:
     """Return the non-empty names of a variable in NAMES, in lower case."""
     pattern, advice = NAMES[variable]
     names = [name.lower() for name in names if name]
     for name in names:
-        if not fits(name, pattern):
+        if not is_valid_name(name, pattern):
             stop(f"{variable} has {name!r}, {advice}")
     return names
 
@@ -141,7 +141,7 @@ def networks(addresses: list[str]) -> list[Network]:
         )
 
 
-def server(pattern: re.Pattern[str], url: str) -> dict[str, str] | None:
+def parse_url(pattern: re.Pattern[str], url: str) -> dict[str, str] | None:
     """Return the decoded parts of `url`, or None if it does not match `pattern`."""
     match = pattern.fullmatch(url)
     if not match or "%00" in url:
@@ -156,7 +156,7 @@ def server(pattern: re.Pattern[str], url: str) -> dict[str, str] | None:
 
 def sqlite(url: str, folder: Path) -> dict[str, Any]:
     """Return Django's settings for `url`. A relative path starts at `folder`."""
-    found = server(SQLITE_URL, url)
+    found = parse_url(SQLITE_URL, url)
     if not found or found["path"] == ":memory:" or (folder / found["path"]).is_dir():
         stop(
             "DATABASE_URL does not name an SQLite file, for example "
@@ -165,7 +165,7 @@ def sqlite(url: str, folder: Path) -> dict[str, Any]:
         )
     path = folder / found["path"]
     if not path.parent.is_dir():
-        stop(f"DATABASE_URL names a file in {str(path.parent)!r}, which is no folder.")
+        stop(f"DATABASE_URL names a file in {str(path.parent)!r}, which is not a folder.")
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path), "OPTIONS": {}}
 {% if cookiecutter.__postgresql %}
 
@@ -207,7 +207,7 @@ def redis(url: str) -> str:
     """Return `url` unchanged, if all Redis clients of this project read it the same way."""
     options = parse_qs(url.partition("?")[2]).items()
     files = [Path(option[0]) for name, option in options if name in TLS_FILES]
-    known = server(REDIS_URL, url) or server(REDIS_FILE, url)
+    known = parse_url(REDIS_URL, url) or parse_url(REDIS_FILE, url)
     if not known or not all(file.is_file() for file in files):
         stop(
             "REDIS_URL does not name a Redis. Set it, for example to redis://host:6379/0, "
@@ -229,12 +229,11 @@ def mail_server(url: str) -> dict[str, Any]:
     scheme = url.partition("://")[0]
     if scheme not in MAIL_SCHEMES:
         stop(
-            "EMAIL_URL begins with none of smtp+tls:// (STARTTLS), smtps:// (TLS from the "
-            "first byte) and smtp:// (in clear). Set it, for example to "
-            "smtp+tls://user:password@host:587."
+            "EMAIL_URL must begin with smtp+tls:// (STARTTLS), smtps:// (TLS) or smtp:// "
+            "(not encrypted). Set it, for example to smtp+tls://user:password@host:587."
         )
     encryption, usual_port = MAIL_SCHEMES[scheme]
-    found = server(MAIL_URL, url)
+    found = parse_url(MAIL_URL, url)
     if not found:
         stop(
             "EMAIL_URL does not name a mail server. Set it, for example to "
@@ -247,8 +246,8 @@ def mail_server(url: str) -> dict[str, Any]:
         stop("EMAIL_URL has letters in user or password that SMTP cannot send.")
     if scheme == "smtp" and password and not LOCAL_HOST.fullmatch(host):
         stop(
-            f"EMAIL_URL would send a password to {host} in clear. Let it begin with "
-            "smtp+tls:// (STARTTLS, mostly port 587) or smtps:// (TLS, mostly port 465)."
+            f"EMAIL_URL would send a password unencrypted to {host}. Use smtp+tls:// "
+            "(STARTTLS, mostly port 587) or smtps:// (TLS, mostly port 465)."
         )
     port = int(found["port"] or usual_port)
     return encryption | {"host": host, "port": port, "username": user, "password": password}
@@ -261,5 +260,5 @@ def sender(address: str) -> str:
     except (ValueError, IndexError):
         found = None
     if not found or not found.username.isascii() or not found.domain:
-        stop("EMAIL_FROM is no address. Set it, for example to Shop <shop@example.com>.")
+        stop("EMAIL_FROM is invalid. Set it, for example to Shop <shop@example.com>.")
     return address

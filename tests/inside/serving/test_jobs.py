@@ -72,7 +72,7 @@ def test_all_idle_threads_get_jobs_when_they_may_run(state: Any) -> None:
     workers = [Worker(state, number) for number in range(2)]
     state.idle = [*workers]
     jobs = list(state.waiting)
-    state.hand_out()
+    state.dispatch()
 
     assert {worker.inbox.get_nowait() for worker in workers} == set(jobs[:2])
     assert (state.idle, state.running, state.threads) == ([], 2, 20)
@@ -146,7 +146,7 @@ def test_thread_that_rests_makes_room_for_another(state: Any) -> None:
     state.idle.append(worker)
     job = state.waiting[0]
     before = time.monotonic()
-    state.rest()
+    state.hold()
 
     assert worker.inbox.get_nowait() is job
     assert (state.running, state.threads) == (2, 20)

@@ -63,14 +63,14 @@ def pool() -> FakePool:
 def overseer(pool: FakePool) -> Overseer:
     """One that has begun at 1000, after 50 seconds of CPU."""
     overseer = Overseer([pool])  # type: ignore[list-item]
-    overseer.begin(1000.0, 50.0)
+    overseer.start_measuring(1000.0, 50.0)
     return overseer
 
 
 @pytest.fixture
 def loop(overseer: Overseer, monkeypatch: Any) -> Any:
     """The event loop that it watches; it has no thread."""
-    monkeypatch.setattr(overseer, "call", lambda: None)
+    monkeypatch.setattr(overseer, "wake", lambda: None)
     loop = FakeLoop()
     overseer.watch(loop)  # type: ignore[arg-type]
     return loop
@@ -105,9 +105,9 @@ def stuck(overseer: Overseer, reason: str | None = "Stuck.") -> None:
 def test_cpu_is_half_of_the_past_and_half_of_what_was_used(
     overseer: Overseer, pool: FakePool
 ) -> None:
-    overseer.look(1002.0, 50.5, 0)
+    overseer.check(1002.0, 50.5, 0)
     first = (COMPUTING_CPU + 0.25) / 2
-    overseer.look(1006.0, 53.5, 0)
+    overseer.check(1006.0, 53.5, 0)
     second = (first + 0.75) / 2
 
     assert [cpu for cpu, _ in pool.adjusted] == pytest.approx([first, second])
@@ -117,7 +117,7 @@ def test_cpu_is_half_of_the_past_and_half_of_what_was_used(
 def test_two_looks_at_the_same_time_are_a_millisecond_apart(
     overseer: Overseer, pool: FakePool
 ) -> None:
-    overseer.look(1000.0, 50.001, 0)
+    overseer.check(1000.0, 50.001, 0)
 
     assert pool.adjusted[0] == pytest.approx(((COMPUTING_CPU + 1) / 2, 1000.0))
 
@@ -125,15 +125,15 @@ def test_two_looks_at_the_same_time_are_a_millisecond_apart(
 def test_process_that_gets_no_cpu_does_not_seem_to_wait(
     overseer: Overseer, pool: FakePool
 ) -> None:
-    overseer.look(1001.0, 50.0, TICK)
+    overseer.check(1001.0, 50.0, TICK)
     assert pool.adjusted.pop() == (COMPUTING_CPU / 2, 1001.0)
 
-    overseer.look(1002.0, 50.0, TICK + 0.001)
+    overseer.check(1002.0, 50.0, TICK + 0.001)
     assert pool.adjusted.pop() == (COMPUTING_CPU, 1002.0)
 
     # What computes anyway is not made less.
     overseer.cpu = 2.0
-    overseer.look(1003.0, 52.0, TICK + 0.001)
+    overseer.check(1003.0, 52.0, TICK + 0.001)
     assert pool.adjusted.pop() == (2.0, 1003.0)
 
 
@@ -144,16 +144,16 @@ def test_time_for_which_the_process_was_suspended_does_not_count(
     overseer: Overseer, pool: FakePool, loop: FakeLoop
 ) -> None:
     stuck(overseer, None)
-    overseer.asked_at = 999.0
-    overseer.look(1000.0 + SUSPENDED_AFTER, 50.0, 0)
-    assert (pool.progress_at, pool.freed_at, overseer.asked_at) == (1000.0, 1000.0, 999.0)
+    overseer.pinged_at = 999.0
+    overseer.check(1000.0 + SUSPENDED_AFTER, 50.0, 0)
+    assert (pool.progress_at, pool.freed_at, overseer.pinged_at) == (1000.0, 1000.0, 999.0)
 
     now = 1000.25 + 2 * SUSPENDED_AFTER
-    overseer.look(now, 50.0, 0)
+    overseer.check(now, 50.0, 0)
     assert (pool.progress_at, pool.freed_at) == (now, now)
     # The event loop is asked anew.
-    assert overseer.asked_at == now
-    assert loop.calls == [overseer.answer]
+    assert overseer.pinged_at == now
+    assert loop.calls == [overseer.pong]
 
 
 # Each minute
@@ -161,9 +161,9 @@ def test_time_for_which_the_process_was_suspended_does_not_count(
 
 def test_something_is_called_once_a_minute(overseer: Overseer) -> None:
     calls = []
-    overseer.each_minute = lambda: calls.append(overseer.looked_at)
+    overseer.each_minute = lambda: calls.append(overseer.checked_at)
     for second in range(1, 200):
-        overseer.look(1000.0 + second, 50.0, 0)
+        overseer.check(1000.0 + second, 50.0, 0)
 
     assert calls == [1061.0, 1122.0, 1183.0]
 
@@ -171,7 +171,7 @@ def test_something_is_called_once_a_minute(overseer: Overseer) -> None:
 def test_nothing_is_called_once_a_minute_where_nobody_asked_for_it(
     overseer: Overseer,
 ) -> None:
-    overseer.look(1061.0, 50.0, 0)
+    overseer.check(1061.0, 50.0, 0)
 
     assert overseer.minute_at == 1000.0
 
@@ -181,24 +181,24 @@ def test_nothing_is_called_once_a_minute_where_nobody_asked_for_it(
 
 def test_event_loop_that_answers_is_asked_again(overseer: Overseer, loop: FakeLoop) -> None:
     stuck(overseer, None)
-    overseer.look_at_process(1001.0)
+    overseer.check_process(1001.0)
     # One question at a time.
-    overseer.look_at_process(1002.0)
-    assert (overseer.asked_at, len(loop.calls)) == (1001.0, 1)
+    overseer.check_process(1002.0)
+    assert (overseer.pinged_at, len(loop.calls)) == (1001.0, 1)
 
     loop.calls.pop()()
-    assert (overseer.asked_at, loop.calls) == (None, [])
-    overseer.look_at_process(1003.0)
-    assert (overseer.asked_at, len(loop.calls)) == (1003.0, 1)
+    assert (overseer.pinged_at, loop.calls) == (None, [])
+    overseer.check_process(1003.0)
+    assert (overseer.pinged_at, len(loop.calls)) == (1003.0, 1)
 
 
 def test_event_loop_that_does_not_run_is_not_asked(
     overseer: Overseer, loop: FakeLoop
 ) -> None:
     loop.running = False
-    overseer.look_at_process(1001.0)
+    overseer.check_process(1001.0)
 
-    assert (overseer.asked_at, loop.calls) == (None, [])
+    assert (overseer.pinged_at, loop.calls) == (None, [])
 
 
 def test_event_loop_that_was_closed_just_now_is_no_error(
@@ -206,25 +206,25 @@ def test_event_loop_that_was_closed_just_now_is_no_error(
 ) -> None:
     loop.closed = True
     stuck(overseer, None)
-    overseer.look_at_process(1001.0)
+    overseer.check_process(1001.0)
 
 
 def test_process_without_an_event_loop_asks_none(overseer: Overseer) -> None:
-    overseer.look_at_process(1001.0)
+    overseer.check_process(1001.0)
 
-    assert overseer.asked_at is None
+    assert overseer.pinged_at is None
     assert overseer.problem() is None
 
 
 def test_another_event_loop_owes_no_answer(overseer: Overseer, loop: FakeLoop) -> None:
     stuck(overseer, None)
-    overseer.look_at_process(1001.0)
+    overseer.check_process(1001.0)
     called = []
-    overseer.call = lambda: called.append(1)  # type: ignore[method-assign]
+    overseer.wake = lambda: called.append(1)  # type: ignore[method-assign]
     other: Any = FakeLoop()
     overseer.watch(other)
 
-    assert (overseer.loop, overseer.asked_at, called) == (other, None, [1])
+    assert (overseer.loop, overseer.pinged_at, called) == (other, None, [1])
 
 
 # What is a problem
@@ -238,7 +238,7 @@ def test_event_loop_that_does_not_answer_is_a_problem(
     overseer: Overseer, loop: FakeLoop, running: bool, seconds: float, blocked: bool
 ) -> None:
     loop.running = running
-    overseer.asked_at = time.monotonic() - BLOCKED_AFTER - seconds
+    overseer.pinged_at = time.monotonic() - BLOCKED_AFTER - seconds
 
     assert overseer.problem() == (
         f"The event loop has not run for {BLOCKED_AFTER} seconds: a view blocks."
@@ -267,27 +267,27 @@ def test_process_that_is_stuck_is_told_and_then_replaced_and_then_killed(
 ) -> None:
     overseer.replaces = True
     stuck(overseer)
-    overseer.look_at_process(1000.0)
+    overseer.check_process(1000.0)
     (line,) = lines
     assert (line["log_level"], line["event"]) == ("error", "process is stuck")
     assert line["reason"] == "Stuck."
     assert {*threads.numbers()} <= {*line}
 
-    overseer.look_at_process(1000.0 + REPLACE_AFTER)
+    overseer.check_process(1000.0 + REPLACE_AFTER)
     assert (len(lines), signals) == (1, [])
     replaced_at = 1000.25 + REPLACE_AFTER
-    overseer.look_at_process(replaced_at)
+    overseer.check_process(replaced_at)
     assert lines[1:] == [
         {"log_level": "error", "event": "process is replaced", "reason": "Stuck."}
     ]
     assert signals == [signal.SIGTERM]
 
     # It is told once; and whatever gets on meanwhile, it ends.
-    overseer.look_at_process(replaced_at + KILL_AFTER)
+    overseer.check_process(replaced_at + KILL_AFTER)
     stuck(overseer, None)
-    overseer.look_at_process(replaced_at + KILL_AFTER)
+    overseer.check_process(replaced_at + KILL_AFTER)
     assert (len(lines), signals) == (2, [signal.SIGTERM])
-    overseer.look_at_process(replaced_at + KILL_AFTER + 0.25)
+    overseer.check_process(replaced_at + KILL_AFTER + 0.25)
     assert (len(lines), signals) == (2, [signal.SIGTERM, signal.SIGKILL])
 
 
@@ -296,13 +296,13 @@ def test_process_that_gets_on_again_is_not_replaced(
 ) -> None:
     overseer.replaces = True
     stuck(overseer)
-    overseer.look_at_process(1000.0)
+    overseer.check_process(1000.0)
     stuck(overseer, None)
-    overseer.look_at_process(1001.0)
+    overseer.check_process(1001.0)
     # The time begins anew.
     stuck(overseer)
-    overseer.look_at_process(1010.0)
-    overseer.look_at_process(1010.0 + REPLACE_AFTER)
+    overseer.check_process(1010.0)
+    overseer.check_process(1010.0 + REPLACE_AFTER)
 
     assert [line["event"] for line in lines] == ["process is stuck"] * 2
     assert signals == []
@@ -314,7 +314,7 @@ def test_process_without_a_supervisor_is_not_ended(
     """Nobody would start another one: manage.py, a test, a script."""
     stuck(overseer)
     for second in range(STUCK_AFTER):
-        overseer.look_at_process(1000.0 + second)
+        overseer.check_process(1000.0 + second)
 
     assert [line["event"] for line in lines] == ["process is stuck"]
     assert signals == []
@@ -322,6 +322,6 @@ def test_process_without_a_supervisor_is_not_ended(
 
 def test_each_look_is_at_the_process_too(overseer: Overseer, lines: list[Any]) -> None:
     stuck(overseer)
-    overseer.look(1001.0, 50.0, 0)
+    overseer.check(1001.0, 50.0, 0)
 
     assert overseer.stuck_at == 1001.0

@@ -31,7 +31,7 @@ def test_overseer_without_pools_looks_once_a_second(
     overseer: Overseer, monkeypatch: Any
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(overseer.called, "wait", lambda pause: pauses.append(pause))
+    monkeypatch.setattr(overseer.woken, "wait", lambda pause: pauses.append(pause))
     overseer.pause()
 
     assert pauses == [1]
@@ -42,14 +42,14 @@ def test_overseer_that_is_called_gives_threads_a_moment(
 ) -> None:
     monkeypatch.setattr(overseer, "start", lambda: None)
     monkeypatch.setattr(threads, "TICK", 0.1)
-    overseer.call()
+    overseer.wake()
     started = time.monotonic()
     late = overseer.pause()
     passed = time.monotonic() - started
 
     assert passed >= 0.1
     assert 0 <= late <= passed - 0.1
-    assert not overseer.called.is_set()
+    assert not overseer.woken.is_set()
 
 
 def test_overseer_looks_again_and_again_and_survives_an_error(
@@ -62,13 +62,13 @@ def test_overseer_looks_again_and_again_and_survives_an_error(
         looks.append(seen)  # type: ignore[arg-type]
         raise ZeroDivisionError
 
-    monkeypatch.setattr(overseer, "look", look)
+    monkeypatch.setattr(overseer, "check", look)
     monkeypatch.setattr(overseer, "pause", lambda: next(pauses))
     before, used = time.monotonic(), time.process_time()
     with structlog.testing.capture_logs() as lines, pytest.raises(StopIteration):
         overseer.run()
 
-    assert before <= overseer.looked_at == overseer.minute_at <= looks[0][0]
+    assert before <= overseer.checked_at == overseer.minute_at <= looks[0][0]
     assert used <= overseer.used <= looks[0][1] <= time.process_time()
     assert [late for _, _, late in looks] == [1.5, 2.5]
     said = [(line["log_level"], line["event"]) for line in lines]
@@ -88,14 +88,14 @@ def test_overseer_is_one_thread_however_often_it_is_called(
 
     monkeypatch.setattr(overseer, "run", run)
     for _ in range(3):
-        overseer.call()
+        overseer.wake()
     ends.set()
     assert overseer.thread
     overseer.thread.join(20)
 
     assert started == [overseer.thread]
     assert (overseer.thread.name, overseer.thread.daemon) == ("overseer", True)
-    assert overseer.called.is_set()
+    assert overseer.woken.is_set()
 
 
 def test_machine_without_a_thread_for_the_overseer_gets_it_with_the_next_call(
@@ -107,9 +107,9 @@ def test_machine_without_a_thread_for_the_overseer_gets_it_with_the_next_call(
     monkeypatch.setattr(overseer, "run", lambda: None)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", fail)
-        overseer.call()
+        overseer.wake()
     assert overseer.thread is None
-    assert overseer.called.is_set()
+    assert overseer.woken.is_set()
 
-    overseer.call()
+    overseer.wake()
     assert overseer.thread is not None

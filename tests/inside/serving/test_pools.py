@@ -212,7 +212,7 @@ def test_problem_says_which_pool_and_for_how_long(state: Any) -> None:
     state.set(running=20, limit=20, waiting=1)
 
     assert state.problem(1000.0 + STUCK_AFTER) == (
-        f"No thread of 'state' has come free for {STUCK_AFTER} seconds."
+        f"No thread of 'state' became free for {STUCK_AFTER} seconds."
     )
 
 

@@ -14,16 +14,16 @@ from asgiref.testing import ApplicationCommunicator
 {% endif %}
 
 {% if cookiecutter.__both %}
-from serving.static_files import PIECE, ASGIStaticFiles, WSGIStaticFiles
+from serving.static_files import CHUNK_SIZE, ASGIStaticFiles, WSGIStaticFiles
 {% elif cookiecutter.__asgi %}
-from serving.static_files import PIECE, ASGIStaticFiles
+from serving.static_files import CHUNK_SIZE, ASGIStaticFiles
 {% else %}
-from serving.static_files import PIECE, WSGIStaticFiles
+from serving.static_files import CHUNK_SIZE, WSGIStaticFiles
 {% endif %}
 
 SMALL = b"0123456789"
 PACKED = SMALL * 100
-LARGE = bytes(range(256)) * (3 * PIECE // 256)
+LARGE = bytes(range(256)) * (3 * CHUNK_SIZE // 256)
 
 type Answer = tuple[int, dict[str, str], bytes]
 
@@ -73,7 +73,7 @@ async def get_over_asgi(
     while more:
         event = await client.receive_output()
         assert event["type"] == "http.response.body"
-        assert len(event.get("body", b"")) <= PIECE
+        assert len(event.get("body", b"")) <= CHUNK_SIZE
         assert event.get("body") or not body  # nothing is said twice
         body += event.get("body", b"")
         more = event.get("more_body", False)
@@ -181,20 +181,20 @@ def test_wsgi_server_sends_a_large_file_in_its_own_way(folder: Path) -> None:
 
     status, (file, size) = ask("large.css")
     with file:
-        assert (status, size, file.read()) == ("200 OK", PIECE, LARGE)
+        assert (status, size, file.read()) == ("200 OK", CHUNK_SIZE, LARGE)
     assert ask("small.css") == ("200 OK", [SMALL])
     # It would send the rest of the file.
-    status, pieces = ask("large.css", HTTP_RANGE=f"bytes=1-{2 * PIECE}")
+    status, pieces = ask("large.css", HTTP_RANGE=f"bytes=1-{2 * CHUNK_SIZE}")
     lengths = list(map(len, pieces))
-    assert (status, lengths) == ("206 Partial Content", [PIECE, PIECE])
+    assert (status, lengths) == ("206 Partial Content", [CHUNK_SIZE, CHUNK_SIZE])
 
 
 def test_piece_is_sent_by_wsgi_at_once(folder: Path) -> None:
-    (folder / "piece.css").write_bytes(bytes(PIECE))
+    (folder / "piece.css").write_bytes(bytes(CHUNK_SIZE))
     site = WSGIStaticFiles(None, root=folder, prefix="/static/")
     asked = {"PATH_INFO": "/static/piece.css", "REQUEST_METHOD": "GET"}
 
-    assert site(asked, lambda status, headers: None) == [bytes(PIECE)]
+    assert site(asked, lambda status, headers: None) == [bytes(CHUNK_SIZE)]
 {% endif %}
 {% if cookiecutter.__asgi %}
 

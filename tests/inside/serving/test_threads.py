@@ -68,7 +68,7 @@ def test_threads_stay_within_their_bound_and_all_calls_are_made(pool: Pool) -> N
 
 def test_threads_stay_few_while_they_compute(pool: Pool, monkeypatch: Any) -> None:
     """The overseer measures the CPU of this whole process: here it is told."""
-    monkeypatch.setattr(threads.overseer, "call", lambda: None)
+    monkeypatch.setattr(threads.overseer, "wake", lambda: None)
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(10)]
     pool.adjust(cpu=1.0, now=time.monotonic())
@@ -88,7 +88,7 @@ def test_bound_shrinks_when_threads_compute(pool: Pool) -> None:
 
 def test_who_waits_for_too_long_is_refused(pool: Pool, monkeypatch: Any) -> None:
     monkeypatch.setattr(threads, "MAX_WAIT", 0.1)
-    pool.most = pool.limit = 2
+    pool.max_threads = pool.limit = 2
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(2)]
 
@@ -102,7 +102,7 @@ def test_who_waits_for_too_long_is_refused(pool: Pool, monkeypatch: Any) -> None
 
 
 def test_call_that_is_given_up_is_not_made(pool: Pool) -> None:
-    pool.most = pool.limit = 1
+    pool.max_threads = pool.limit = 1
     free = threading.Event()
     pool.submit(free.wait, 20)
     made: list[int] = []
@@ -158,7 +158,7 @@ def test_full_pool_that_computes_without_end_is_a_problem_too(
     pool: Pool, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(threads, "MAX_WAIT", 1000)
-    pool.most = pool.limit = 2
+    pool.max_threads = pool.limit = 2
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(3)]
     now = time.monotonic()
@@ -174,7 +174,7 @@ def test_nobody_stands_in_line_behind_threads_that_wait(
     pool: Pool, monkeypatch: Any
 ) -> None:
     """After a crowd there is room for one more, however many threads wait."""
-    monkeypatch.setattr(threads.overseer, "call", lambda: None)
+    monkeypatch.setattr(threads.overseer, "wake", lambda: None)
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(10)]
     pool.limit = 10
@@ -188,14 +188,14 @@ def test_nobody_stands_in_line_behind_threads_that_wait(
 
 
 def test_full_pool_without_progress_is_a_problem(pool: Pool) -> None:
-    pool.most = pool.limit = 2
+    pool.max_threads = pool.limit = 2
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(3)]
     now = time.monotonic()
 
     assert pool.problem(now) is None
     # What a call of a held thread does is no progress for those who wait.
-    pool.rest()
+    pool.hold()
     pool.resume()
     assert "'test'" in (pool.problem(now + threads.STUCK_AFTER + 1) or "")
     free.set()
@@ -234,7 +234,7 @@ def test_threads_are_done_when_a_pool_is_closed(pool: Pool, monkeypatch: Any) ->
 
 
 def test_calls_that_wait_are_given_up_if_that_is_asked_for(pool: Pool) -> None:
-    pool.most = pool.limit = 1
+    pool.max_threads = pool.limit = 1
     free = threading.Event()
     first = pool.submit(free.wait, 20)
     second, third = pool.submit(int), pool.submit(int)
@@ -248,7 +248,7 @@ def test_calls_that_wait_are_given_up_if_that_is_asked_for(pool: Pool) -> None:
 
 
 def test_calls_that_wait_are_not_given_up_otherwise(pool: Pool) -> None:
-    pool.most = pool.limit = 1
+    pool.max_threads = pool.limit = 1
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(3)]
     pool.shutdown(wait=False)
@@ -259,8 +259,8 @@ def test_calls_that_wait_are_not_given_up_otherwise(pool: Pool) -> None:
 
 def test_overseer_is_called_by_who_has_to_wait(pool: Pool, monkeypatch: Any) -> None:
     called: list[int] = []
-    monkeypatch.setattr(threads.overseer, "call", lambda: called.append(1))
-    pool.most = pool.limit = 1
+    monkeypatch.setattr(threads.overseer, "wake", lambda: called.append(1))
+    pool.max_threads = pool.limit = 1
     free = threading.Event()
     first = pool.submit(free.wait, 20)
     assert called == []
@@ -343,18 +343,18 @@ def test_machine_without_more_threads_is_told_once_a_minute(
 
     pool.warned_at = time.monotonic() - ago
     with monkeypatch.context() as patched:
-        patched.setattr(threads.overseer, "call", lambda: None)
+        patched.setattr(threads.overseer, "wake", lambda: None)
         patched.setattr(threads.Worker, "start", fail)
         with structlog.testing.capture_logs() as lines:
             calls = [pool.submit(int) for _ in range(2)]
-            pool.hand_out()
+            pool.dispatch()
 
-    expected = {"log_level": "warning", "event": "no more threads to be had"}
+    expected = {"log_level": "warning", "event": "cannot start more threads"}
     said = [line for line in lines if line.get("pool") == "test"]
     assert said == ([expected | {"pool": "test", "threads": 0}] if warns else [])
     # They have kept their places.
     with pool.lock:
-        pool.hand_out()
+        pool.dispatch()
     assert [call.result(20) for call in calls] == [0, 0]
 
 
