@@ -4,7 +4,9 @@ import configparser
 import itertools
 import json
 import re
+import shlex
 import stat
+import sys
 import tomllib
 from pathlib import Path
 
@@ -137,7 +139,7 @@ def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
 SIZES = [
     (
         {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"},
-        (1_460, 45, 3_530),
+        (1_475, 45, 3_545),
     ),
     (
         {
@@ -146,7 +148,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_900, 78, 8_460),
+        (3_915, 78, 8_475),
     ),
     (
         {
@@ -155,7 +157,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_240, 83, 9_060),
+        (4_255, 83, 9_075),
     ),
 ]
 
@@ -188,10 +190,22 @@ def test_each_file_of_the_machinery_says_whose_it_is(project: Project) -> None:
         assert first.endswith(" The template updates this file: see serving/README.md."), name
 
 
-def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:
-    for name in project.files():
+def test_no_file_of_an_owner_is_too_long_to_read(placed: Project) -> None:
+    for name in placed.files():
         if not name.startswith("serving/"):
-            assert project.read(name).count("\n") <= 250, name
+            assert placed.read(name).count("\n") <= 250, name
+
+
+def test_manage_with_another_python_says_what_to_type(project: Project) -> None:
+    """With -S, Python does not find the packages that are installed."""
+    for arguments in (["migrate"], ["runserver"], ["migrate", "two words"]):
+        run = project.run(sys.executable, "-S", "manage.py", *arguments)
+
+        assert run.returncode == 1
+        assert "Traceback" not in run.stdout
+        typed = shlex.join(arguments)
+        assert f"type `uv run just manage {typed}`" in run.stdout
+        assert f"type `.venv/bin/python manage.py {typed}`" in run.stdout
 
 
 def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:

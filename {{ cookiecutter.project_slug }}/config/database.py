@@ -13,8 +13,8 @@ from typing import Any
 from config import environment
 
 {% if cookiecutter.__postgresql %}
-# If the database server is down or does not answer, queries fail within seconds. By default,
-# a connection to a machine that is gone waits for 15 minutes.
+# If the database server is down or does not answer, queries fail within seconds. By
+# default, a connection to a machine that is gone waits for 15 minutes.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 POSTGRESQL_OPTIONS = {
     "connect_timeout": 5,

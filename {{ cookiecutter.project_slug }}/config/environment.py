@@ -32,15 +32,15 @@ def available_cpus() -> int:
 
 
 def check_host() -> None:
-    """End the process if HOST is not an address to listen on. Called before a server starts."""
+    """End the process if HOST is not a valid address. Called before a server starts."""
     if HOST == "localhost":
         return
     try:
         ipaddress.ip_address(HOST)
     except ValueError:
         stop(
-            f"HOST is {HOST!r}, which is not an address to listen on. Set it, for example to "
-            "127.0.0.1. If conda has set it, type `unset HOST`."
+            f"HOST is {HOST!r}, which is not an address to listen on. Set it, for example "
+            "to 127.0.0.1. If conda has set it, type `unset HOST`."
         )
 
 
@@ -59,8 +59,7 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list(
 HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
 DATABASE_URL = env.str("DATABASE_URL", "")
 {% if cookiecutter.__postgresql %}
-# A variable of libpq. libpq ignores it if a connection has `options`, as it does here. So
-# config/database.py adds it to them.
+# libpq ignores this if a connection has `options`. So config/database.py adds it to them.
 PGOPTIONS = env.str("PGOPTIONS", "")
 # Seconds, for a query and for an idle transaction. 0 means no limit; manage.py sets it.
 # None: the values in DATABASE_URL, or those in config/database.py.
@@ -128,8 +127,7 @@ else:
 {% else %}
 DATABASE = values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
 {% endif %}
-# All files in MEDIA_ROOT are public, under /media/. So .env, the code and the database must
-# not be in it.
+# Files in MEDIA_ROOT are public. It must not contain .env, the code or the database.
 private = [
     Path(__file__),
     BASE_DIR / "{{ cookiecutter.project_slug }}",
@@ -137,6 +135,6 @@ private = [
 ]
 if MEDIA_ROOT.is_file() or any(p.is_relative_to(MEDIA_ROOT.resolve()) for p in private):
     stop(
-        f"MEDIA_ROOT is {str(MEDIA_ROOT)!r}, which is not a folder, or contains the code or "
-        "the database of this project. Use a separate folder for uploads, such as media."
+        f"MEDIA_ROOT is {str(MEDIA_ROOT)!r}, which is not a folder, or contains the code "
+        "or the database of this project. Give uploads their own folder, such as media."
     )

@@ -273,7 +273,7 @@ CSRF_COOKIE_SECURE = environment.HTTPS
 # One year. Browsers store it, so this host cannot go back to plain http.
 SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if environment.HTTPS else 0
 
-# Both checks are about https for all subdomains of the domain. Only you can decide that: see
+# Both checks are about https for all hosts of the domain, which only you can decide: see
 # SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
