@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
-from tests.conftest import FIRST_LOOK, Bake
+from tests.conftest import SHORT_RUN, Bake
 from tests.project import Project
 
 pytestmark = pytest.mark.bake
@@ -328,10 +328,10 @@ def test_scripts_keep_their_line_ends_where_git_would_change_them(
     assert b"\r" not in (checkout / "manage.py").read_bytes()
 
 
-def test_first_look_at_the_tests_meets_every_choice() -> None:
-    seen = [answers for answers in SITES if name_of(answers) in FIRST_LOOK]
+def test_short_run_has_every_choice() -> None:
+    seen = [answers for answers in SITES if name_of(answers) in SHORT_RUN]
 
-    assert len(seen) == len(FIRST_LOOK)
+    assert len(seen) == len(SHORT_RUN)
     for question in seen[0]:
         assert {answers[question] for answers in seen} == set(CHOICES[question])
 
