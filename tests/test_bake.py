@@ -148,7 +148,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_915, 78, 8_475),
+        (3_900, 78, 8_460),
     ),
     (
         {
@@ -157,7 +157,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_255, 83, 9_075),
+        (4_240, 83, 9_060),
     ),
 ]
 
