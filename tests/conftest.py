@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ SITE_NAMES = [name_of(answers) for answers in SITES]
 # The key of pytest's cache, and what is to be run again; and what fails in this run.
 FAILED = "again/failed"
 FAILED_BEFORE = pytest.StashKey[list[str]]()
+# The numbers of tests that a short run leaves out, by layer.
+LAYERS = ("bake", "project", "serve", "fidelity", "faults", "browser", "compat", "deploy")
+LEFT_OUT = pytest.StashKey[dict[str, int]]()
 failed_now: set[str] = set()
 
 type Bake = Callable[..., Project]
@@ -191,26 +195,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# What runs if nobody says what: all that is quick, and of what starts servers one project for
-# each interface. Every choice of every question of code is in one of them.
-FIRST_LOOK = ("wsgi-none-sqlite", "asgi-sse-postgresql", "both-channels-postgresql")
-LARGEST = FIRST_LOOK[-1:]
-FIRST_LOOK_FILES = {
+# `uv run pytest` without options runs the bake tests, and the server tests of one project for
+# each interface. These three have each choice of each question at least once.
+SHORT_RUN = ("wsgi-none-sqlite", "asgi-sse-postgresql", "both-channels-postgresql")
+LARGEST = SHORT_RUN[-1:]
+SHORT_RUN_FILES = {
     "test_browser.py": LARGEST,
-    "test_databases.py": FIRST_LOOK,
-    "test_dev.py": FIRST_LOOK,
+    "test_databases.py": SHORT_RUN,
+    "test_dev.py": SHORT_RUN,
     "test_inside.py": LARGEST,
-    "test_project.py": FIRST_LOOK,
-    "test_serve.py": FIRST_LOOK,
+    "test_project.py": SHORT_RUN,
+    "test_serve.py": SHORT_RUN,
 }
-# Other versions of cookiecutter, terminals and releases: minutes, and seldom touched.
-NOT_AT_FIRST = ("test_releases.py", "test_ways_in.py")
+# Other versions of cookiecutter, terminals and releases: they take minutes, and rarely change.
+NOT_IN_SHORT_RUN = ("test_releases.py", "test_ways_in.py")
 
 
-def is_first_look(config: pytest.Config) -> bool:
-    """Return whether this is `uv run pytest` and no more, on somebody's own machine."""
+def is_short_run(config: pytest.Config) -> bool:
+    """Return whether this is `uv run pytest` without options, and not in CI."""
     if hasattr(config, "workerinput"):
-        return config.workerinput["first_look"]
+        return config.workerinput["short_run"]
     options = ("markexpr", "keyword", "all", "again", "lf", "failedfirst", "newfirst", "stepwise")
     asked = any(getattr(config.option, name, None) for name in options)
     by_itself = config.args_source is pytest.Config.ArgsSource.TESTPATHS
@@ -218,15 +222,15 @@ def is_first_look(config: pytest.Config) -> bool:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One more than there are processors for a first look, which waits for servers; none but
-    this for what failed, which may want the machine to itself."""
+    """Return one more than there are CPUs for a short run, which often waits for servers. With
+    --again there is one process, because a failed test may need the whole machine."""
     if config.getoption("--again"):
         return 0
-    return (os.process_cpu_count() or 1) + 1 if is_first_look(config) else None
+    return (os.process_cpu_count() or 1) + 1 if is_short_run(config) else None
 
 
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput["first_look"] = is_first_look(node.config)
+    node.workerinput["short_run"] = is_short_run(node.config)
 
 
 # So many groups of tests may fail by an accident of the machine, and not more.
@@ -263,30 +267,42 @@ def choose_failed(config: pytest.Config, items: list[pytest.Item]) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--again"):
         choose_failed(config, items)
-    if not is_first_look(config):
+    if not is_short_run(config):
         return
     chosen, others = [], []
     for item in items:
         name = item.path.name
-        quick = (item.get_closest_marker("bake") and name not in NOT_AT_FIRST) or (
-            any(f"[{site}" in item.nodeid for site in FIRST_LOOK_FILES.get(name, ()))
+        quick = (item.get_closest_marker("bake") and name not in NOT_IN_SHORT_RUN) or (
+            any(f"[{site}" in item.nodeid for site in SHORT_RUN_FILES.get(name, ()))
         )
         (chosen if quick else others).append(item)
     items[:] = chosen
     config.hook.pytest_deselected(items=others)
+    layers = Counter(next(filter(item.get_closest_marker, LAYERS)) for item in others)
+    config.stash[LEFT_OUT] = dict(layers)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = config.stash[LEFT_OUT]
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """The parallel processes collect the tests: read from each what it leaves out."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if is_first_look(config) and not config.option.collectonly:
+    if is_short_run(config) and not config.option.collectonly:
+        layers = config.stash.get(LEFT_OUT, {})
+        names = [name for name in LAYERS if name in layers]
         terminalreporter.write_line(
-            "This was a first look: what the questions write, and of what starts servers "
-            f"{', '.join(FIRST_LOOK)}. `uv run pytest --all` does everything, in an hour; "
-            "-m takes one layer."
+            "Short run: the bake tests, and the server tests of "
+            f"{', '.join(SHORT_RUN[:-1])} and {SHORT_RUN[-1]}. "
+            f"Left out: {sum(layers.values()):,} tests of the layers {', '.join(names)}. "
+            "`uv run pytest --all` runs them, in about an hour; `-m LAYER` runs one layer."
         )
     if failed := config.stash.get(FAILED_BEFORE, []):
         terminalreporter.write_line(
-            "These failed in the run before. If they passed now, each is a defect of a test, or "
-            "of what it tests, that shows itself now and then:\n" + "\n".join(failed)
+            "These tests failed in the last run. If they passed now, they fail only sometimes: "
+            "find out whether the test or the code is wrong.\n" + "\n".join(failed)
         )
 
 

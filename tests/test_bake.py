@@ -4,14 +4,16 @@ import configparser
 import itertools
 import json
 import re
+import shlex
 import stat
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
-from tests.conftest import FIRST_LOOK, Bake
+from tests.conftest import SHORT_RUN, Bake
 from tests.project import Project
 
 pytestmark = pytest.mark.bake
@@ -137,7 +139,7 @@ def test_just_the_files_that_the_answers_call_for(placed: Project) -> None:
 SIZES = [
     (
         {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"},
-        (1_460, 45, 3_530),
+        (1_475, 45, 3_545),
     ),
     (
         {
@@ -199,10 +201,22 @@ def test_readme_of_the_machinery_names_each_of_its_files(project: Project) -> No
     assert named == code
 
 
-def test_no_file_of_an_owner_is_too_long_to_read(project: Project) -> None:
-    for name in project.files():
+def test_no_file_of_an_owner_is_too_long_to_read(placed: Project) -> None:
+    for name in placed.files():
         if not name.startswith("serving/"):
-            assert project.read(name).count("\n") <= 250, name
+            assert placed.read(name).count("\n") <= 250, name
+
+
+def test_manage_with_another_python_says_what_to_type(project: Project) -> None:
+    """With -S, Python does not find the packages that are installed."""
+    for arguments in (["migrate"], ["runserver"], ["migrate", "two words"]):
+        run = project.run(sys.executable, "-S", "manage.py", *arguments)
+
+        assert run.returncode == 1
+        assert "Traceback" not in run.stdout
+        typed = shlex.join(arguments)
+        assert f"type `uv run just manage {typed}`" in run.stdout
+        assert f"type `.venv/bin/python manage.py {typed}`" in run.stdout
 
 
 def test_nothing_of_the_template_is_left_in_a_file(placed: Project) -> None:
@@ -325,10 +339,10 @@ def test_scripts_keep_their_line_ends_where_git_would_change_them(
     assert b"\r" not in (checkout / "manage.py").read_bytes()
 
 
-def test_first_look_at_the_tests_meets_every_choice() -> None:
-    seen = [answers for answers in SITES if name_of(answers) in FIRST_LOOK]
+def test_short_run_has_every_choice() -> None:
+    seen = [answers for answers in SITES if name_of(answers) in SHORT_RUN]
 
-    assert len(seen) == len(FIRST_LOOK)
+    assert len(seen) == len(SHORT_RUN)
     for question in seen[0]:
         assert {answers[question] for answers in seen} == set(CHOICES[question])
 

@@ -90,4 +90,4 @@ def test_systemd_reads_what_stands_between_single_quotes(tmp_path: Path) -> None
 def test_each_file_says_how_a_value_is_written(bake: Bake, file: str, deployment: str) -> None:
     text = bake(interface="wsgi", database="sqlite", deployment=deployment).read(file)
 
-    assert "between single quotes" in " ".join(text.replace("#", "").split())
+    assert "in single quotes" in " ".join(text.replace("#", "").split())

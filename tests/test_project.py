@@ -137,7 +137,7 @@ def test_its_own_lint_passes(different: Project) -> None:
 AUDITS = {
     0: (0, ""),
     1: (1, ""),
-    2: (0, "Vulnerabilities were not looked for: see the error above."),
+    2: (0, "Vulnerabilities were not checked: see the error above."),
 }
 
 

@@ -2,12 +2,22 @@
 """Django's command-line utility for administrative tasks."""
 
 import os
+import shlex
 import sys
 
 
 def main() -> None:
     """Run administrative tasks."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    try:
+        import environs as environs  # a system's Python may have Django, but not this
+        from django.core.management import execute_from_command_line
+    except ModuleNotFoundError as error:
+        arguments = shlex.join(sys.argv[1:])
+        sys.exit(
+            f"{error}. While you develop, type `uv run just manage {arguments}`. "
+            f"In production, type `.venv/bin/python manage.py {arguments}`."
+        )
     if sys.argv[1:2] == ["runserver"]:
         from config import environment
 
@@ -18,8 +28,6 @@ def main() -> None:
         # Commands such as migrations may take longer than a page.
         os.environ.setdefault("DATABASE_TIMEOUT", "0")
 {% endif %}
-    from django.core.management import execute_from_command_line
-
     execute_from_command_line(sys.argv)
 
 

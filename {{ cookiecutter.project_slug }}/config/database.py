@@ -13,24 +13,24 @@ from typing import Any
 from config import environment
 
 {% if cookiecutter.__postgresql %}
-# A server that cannot be reached, or is lost, causes an error after seconds. By default, a
-# connection to a lost machine waits for 15 minutes.
+# If the database server is down or does not answer, queries fail within seconds. By
+# default, a connection to a machine that is gone waits for 15 minutes.
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 POSTGRESQL_OPTIONS = {
     "connect_timeout": 5,
-    "tcp_user_timeout": 10_000,  # milliseconds, for what was sent
-    "keepalives_idle": 10,  # where nothing is sent, as while a query runs
+    "tcp_user_timeout": 10_000,  # milliseconds, until sent data is acknowledged
+    "keepalives_idle": 10,  # when nothing is sent, as during a long query
     "keepalives_interval": 5,
     "keepalives_count": 2,
 }
 
-# Sent at the start of a session. PgBouncer refuses them, unless they are listed in its
-# ignore_startup_parameters: then remove them here, and set them with ALTER ROLE.
+# Sent at the start of a session. PgBouncer refuses them, unless its setting
+# ignore_startup_parameters lists them. With PgBouncer, use ALTER ROLE instead.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 SESSION_OPTIONS = {
-    # Django would set it with a query of its own.
+    # Otherwise Django sends one more query to set it.
     "TimeZone": "UTC",
-    # Nobody waits longer for a page. README.md explains how to allow more for a report.
+    # No page should take longer. README.md explains how to allow more for a report.
     "statement_timeout": "60s",
     # An idle transaction keeps its locks.
     "idle_in_transaction_session_timeout": "60s",
@@ -40,15 +40,15 @@ SESSION_OPTIONS = {
 SQLITE_OPTIONS = {
     # Readers and one writer do not wait for each other.
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    # A transaction takes the write lock at its start, and waits for it. If it takes it
-    # later, it fails at once with "database is locked".
+    # A transaction waits for the write lock at its start. If it asked for the lock later,
+    # it could fail at once, with "database is locked".
     "transaction_mode": "IMMEDIATE",
     # Seconds to wait for that lock.
     "timeout": 20,
 }
 
 DATABASE: dict[str, Any] = environment.DATABASE
-# Options that DATABASE_URL names win over these.
+# Options in DATABASE_URL override these.
 named = DATABASE["OPTIONS"]
 {% if cookiecutter.__postgresql %}
 if DATABASE["ENGINE"] == "django.db.backends.postgresql":

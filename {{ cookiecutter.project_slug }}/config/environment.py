@@ -1,7 +1,7 @@
-"""Everything that this project reads from its environment, each variable once.
+"""All environment variables that this project reads.
 
-Variables that are set already win over those in `.env`. A value that cannot be used ends
-the process with a sentence that names the variable.
+Variables that are already set override those in `.env`. An invalid value ends the process
+with a sentence that names the variable.
 """
 
 import ipaddress
@@ -18,35 +18,35 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 
 def available_cpus() -> int:
-    """Return how many processors this process may keep busy, at least 1.
+    """Return how many CPUs this process may use, at least 1.
 
-    That is fewer than the machine has when the process is pinned, or when its container has
-    a quota (cgroup v2: https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max).
+    A CPU affinity or the quota of a container can allow fewer than the machine has (cpu.max
+    of cgroup v2: https://docs.kernel.org/admin-guide/cgroup-v2.html).
     """
     cpus = os.process_cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return max(1, min(cpus, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2 here, or the quota is "max"
+    except (OSError, ValueError):  # no cgroup v2, or the quota is "max"
         return cpus
 
 
 def check_host() -> None:
-    """End the process if HOST is nothing to listen on; called where something listens."""
+    """End the process if HOST is not a valid address. Called before a server starts."""
     if HOST == "localhost":
         return
     try:
         ipaddress.ip_address(HOST)
     except ValueError:
         stop(
-            f"HOST is {HOST!r}, which is no address to listen on. Set it, for example to "
-            "127.0.0.1. If conda has set it, type `unset HOST`."
+            f"HOST is {HOST!r}, which is not an address to listen on. Set it, for example "
+            "to 127.0.0.1. If conda has set it, type `unset HOST`."
         )
 
 
 values.load_dotenv(BASE_DIR / ".env")
 
-# Errors are collected and told together, below.
+# Errors are collected, and reported together below.
 env = Env(eager=False)
 
 DEBUG = env.bool("DJANGO_DEBUG", False)
@@ -55,24 +55,24 @@ ALLOWED_HOSTS: list[str] = env.list("DJANGO_ALLOWED_HOSTS", [], subcast=str.stri
 CSRF_TRUSTED_ORIGINS: list[str] = env.list(
     "DJANGO_CSRF_TRUSTED_ORIGINS", [], subcast=str.strip
 )
-# False is for trying the production servers over plain http on one's own machine.
+# False is for production servers on your own machine, over plain http.
 HTTPS = env.bool("DJANGO_HTTPS", not DEBUG)
 DATABASE_URL = env.str("DATABASE_URL", "")
 {% if cookiecutter.__postgresql %}
-# libpq's own variable, which it does not read beside the options of config/database.py.
+# libpq ignores this if a connection has `options`. So config/database.py adds it to them.
 PGOPTIONS = env.str("PGOPTIONS", "")
-# Seconds for a query and for a transaction in which nothing happens; 0 is no limit, and set
-# by manage.py. None: what DATABASE_URL names, or else config/database.py.
+# Seconds, for a query and for an idle transaction. 0 means no limit; manage.py sets it.
+# None: the values in DATABASE_URL, or those in config/database.py.
 DATABASE_TIMEOUT = env.int(
     "DATABASE_TIMEOUT", None, validate=validate.Range(min=0, max=2_000_000)
 )
 {% endif %}
 {% if cookiecutter.__channels %}
-# Empty: channel layer and cache are in this process's memory, which no other process sees.
+# Empty: each process has its own channel layer and cache, in its memory.
 REDIS_URL = env.str("REDIS_URL", "")
 {% elif cookiecutter.__sse %}
-# Empty: the cache is in this process's memory, and processes look into the database to see
-# what was sent in another.
+# Empty: each process has its own cache in its memory, and polls the database for
+# notifications of other processes.
 REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
 EMAIL_URL = env.str("EMAIL_URL", "smtp://localhost:25")
@@ -80,9 +80,9 @@ EMAIL_FROM = env.str("EMAIL_FROM", "") or "webmaster@localhost"
 MEDIA_ROOT = BASE_DIR / (env.str("MEDIA_ROOT", "") or "media")
 HOST = env.str("HOST", "") or "127.0.0.1"
 PORT = env.int("PORT", 8000, validate=validate.Range(min=1, max=65535))
-# Where to listen, as gunicorn and runserver want it: IPv6 in brackets.
+# The address to listen on, for gunicorn and runserver: IPv6 in brackets.
 ADDRESS = f"[{HOST}]:{PORT}" if ":" in HOST else f"{HOST}:{PORT}"
-# None: each server chooses for itself.
+# None: each server has its own default.
 WEB_CONCURRENCY = env.int("WEB_CONCURRENCY", None, validate=validate.Range(min=1, max=999))
 FORWARDED_ALLOW_IPS: list[str] = env.list(
     "FORWARDED_ALLOW_IPS", ["127.0.0.1", "::1"], subcast=str.strip
@@ -93,7 +93,7 @@ try:
 except EnvValidationError as error:
     problems: Any = error.error_messages
     texts = [f"{name}: {' '.join(problems[name])}" for name in problems]
-    stop(" ".join([*texts, "README.md says what it may be."]))
+    stop(" ".join([*texts, "See README.md for valid values."]))
 values.refuse_quotes(env.dump())
 
 if DEBUG:
@@ -108,8 +108,8 @@ if not SECRET_KEY.strip():
 ALLOWED_HOSTS = values.validated("DJANGO_ALLOWED_HOSTS", ALLOWED_HOSTS)
 if not ALLOWED_HOSTS:
     stop(
-        "DJANGO_ALLOWED_HOSTS is not set. List the names this site answers to, separated "
-        "by commas, for example example.com,www.example.com."
+        "DJANGO_ALLOWED_HOSTS is not set. List the host names of this site, separated by "
+        "commas, for example example.com,www.example.com."
     )
 CSRF_TRUSTED_ORIGINS = values.validated("DJANGO_CSRF_TRUSTED_ORIGINS", CSRF_TRUSTED_ORIGINS)
 TRUSTED_PROXIES = values.networks(FORWARDED_ALLOW_IPS)
@@ -119,7 +119,7 @@ MAIL_SERVER = values.mail_server(EMAIL_URL)
 REDIS_URL = values.redis(REDIS_URL) if REDIS_URL else ""
 {% endif %}
 {% if cookiecutter.__postgresql %}
-# SQLite is for development without a server; production refuses it.
+# Without DATABASE_URL, development uses SQLite. In production it is an error.
 if DEBUG and (not DATABASE_URL or DATABASE_URL.startswith("sqlite:")):
     DATABASE = values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
 else:
@@ -127,7 +127,7 @@ else:
 {% else %}
 DATABASE = values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
 {% endif %}
-# Everything in it is served under /media/, which would be .env or the database as well.
+# Files in MEDIA_ROOT are public. It must not contain .env, the code or the database.
 private = [
     Path(__file__),
     BASE_DIR / "{{ cookiecutter.project_slug }}",
@@ -135,6 +135,6 @@ private = [
 ]
 if MEDIA_ROOT.is_file() or any(p.is_relative_to(MEDIA_ROOT.resolve()) for p in private):
     stop(
-        f"MEDIA_ROOT is {str(MEDIA_ROOT)!r}, which is no folder, or has the code or the "
-        "database of this project in it. Give uploads a folder of their own, such as media."
+        f"MEDIA_ROOT is {str(MEDIA_ROOT)!r}, which is not a folder, or contains the code "
+        "or the database of this project. Give uploads their own folder, such as media."
     )

@@ -109,8 +109,8 @@ DATABASES = {"default": DATABASE}
 # each request, and does not replace a process that is stuck.
 FAST_ASGI = True
 
-# The maximum of threads in each process, for sync views, for async views and for
-# asyncio.to_thread(). It applies while they wait; while they compute, fewer threads run.
+# The maximum number of threads in each process, for sync views, for async views and for
+# asyncio.to_thread(). It applies while they wait. While they compute, fewer threads run.
 {% if cookiecutter.__postgresql %}
 # Each thread may hold a connection. PostgreSQL's default limit is 100 connections.
 {% endif %}
@@ -119,8 +119,8 @@ MAX_VIEW_THREADS = 200
 MAX_OTHER_THREADS = 100
 
 {% endif %}
-# A thread keeps its connection for a minute, instead of opening one for every request. It
-# checks it before each request.
+# A thread keeps its connection for a minute, instead of opening one for every request. The
+# connection is checked before each request.
 {% if cookiecutter.__asgi %}
 DATABASES["default"]["CONN_MAX_AGE"] = 60 if FAST_ASGI else 0
 {% else %}
@@ -140,8 +140,8 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 {% endif %}
 {% if cookiecutter.__live %}
 
-# All keys and channels of this site in Redis begin with this. Channels of Redis ignore the
-# database number, so sites without a prefix would receive each other's messages.
+# All keys and channels of this site in Redis begin with this. Redis channels ignore the
+# database number, so without a prefix, sites would receive each other's messages.
 REDIS_PREFIX = f"{{ cookiecutter.project_slug }}-{DATABASE_DIGEST}"
 # Used by serving/live/hints.py to notify the other processes.
 REDIS_URL = environment.REDIS_URL
@@ -157,8 +157,8 @@ if environment.REDIS_URL:
         }
     }
 {% if cookiecutter.__channels %}
-    # It uses Redis publish/subscribe, which stores nothing. Store messages that must not be
-    # lost in the database first.
+    # Redis publish/subscribe stores nothing. If a message must not be lost, store it in the
+    # database first.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -273,7 +273,7 @@ CSRF_COOKIE_SECURE = environment.HTTPS
 # One year. Browsers store it, so this host cannot go back to plain http.
 SECURE_HSTS_SECONDS = 60 * 60 * 24 * 365 if environment.HTTPS else 0
 
-# Both checks are about https for other hosts of the domain, which only you can decide: see
+# Both checks are about https for all hosts of the domain, which only you can decide: see
 # SECURE_HSTS_INCLUDE_SUBDOMAINS and SECURE_HSTS_PRELOAD.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 

@@ -11,7 +11,7 @@ from django.urls import include, path
 from serving import csp
 from {{ cookiecutter.project_slug }}.users.login import log_in, reset_password
 
-handler500 = "serving.unavailable.server_error"  # 503 while the database is away
+handler500 = "serving.unavailable.server_error"  # 503 while the database is down
 
 urlpatterns = [
 {% if cookiecutter.__channels %}

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPMessage
+from pathlib import Path
 
 import pytest
 
@@ -77,10 +78,12 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def get(port: int, path: str, headers: dict[str, str]) -> tuple[int, HTTPMessage, str]:
+def fetch(
+    port: int, path: str, headers: dict[str, str], method: str = "GET"
+) -> tuple[int, HTTPMessage, str]:
     """Return status, headers and text of a response to the proxy."""
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path, headers={"Host": "example.com"} | headers)
+    connection.request(method, path, headers={"Host": "example.com"} | headers)
     response = connection.getresponse()
     text = "" if response.status == 101 else response.read().decode()
     connection.close()
@@ -89,14 +92,14 @@ def get(port: int, path: str, headers: dict[str, str]) -> tuple[int, HTTPMessage
 
 
 def test_plain_http_is_redirected_to_https(port: int) -> None:
-    status, headers, _ = get(port, "/accounts/login/", {})
+    status, headers, _ = fetch(port, "/accounts/login/", {})
 
     assert status == 301
     assert headers["Location"] == "https://example.com/accounts/login/"
 
 
 def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
-    status, headers, _ = get(port, "/accounts/login/", HTTPS)
+    status, headers, _ = fetch(port, "/accounts/login/", HTTPS)
 
     assert status == 200
     assert headers["Strict-Transport-Security"] == "max-age=31536000"
@@ -105,14 +108,30 @@ def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
 
 
 def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
-    _, _, page = get(port, "/accounts/login/", HTTPS)
+    _, _, page = fetch(port, "/accounts/login/", HTTPS)
     style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
     assert style
 
-    status, headers, _ = get(port, style[1], HTTPS)
+    status, headers, _ = fetch(port, style[1], HTTPS)
 
     assert status == 200
     assert "immutable" in headers["Cache-Control"]
+
+
+def test_form_is_accepted_from_this_site_and_not_from_another(port: int) -> None:
+    page = "/accounts/login/"
+    cookie = fetch(port, page, HTTPS)[1]["Set-Cookie"].partition(";")[0]
+    form = HTTPS | {"Cookie": cookie, "X-CSRFToken": cookie.removeprefix("csrftoken=")}
+
+    for origin, status in (("https://example.com", 200), ("https://other.example", 403)):
+        assert fetch(port, page, form | {"Origin": origin}, "POST")[0] == status
+
+
+def test_readme_names_all_environment_variables() -> None:
+    read = re.findall(r'env\.\w+\(\s*"(\w+)"', Path("config/environment.py").read_text())
+    named = re.findall(r"^\| `([A-Z_]+)` \|", Path("README.md").read_text(), re.M)
+
+    assert sorted(named) == sorted(read)
 {% if cookiecutter.__channels %}
 
 
@@ -125,6 +144,6 @@ def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
 
-    assert get(port, "/ws/status/", upgrade | {"Origin": "https://example.com"})[0] == 101
-    assert get(port, "/ws/status/", upgrade | {"Origin": "https://other.example"})[0] == 403
+    for origin, status in (("https://example.com", 101), ("https://other.example", 403)):
+        assert fetch(port, "/ws/status/", upgrade | {"Origin": origin})[0] == status
 {% endif %}
