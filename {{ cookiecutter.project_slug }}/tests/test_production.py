@@ -102,17 +102,6 @@ def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
     assert headers["Strict-Transport-Security"] == "max-age=31536000"
     assert "default-src 'self'" in headers["Content-Security-Policy"]
     assert "report-uri" not in headers["Content-Security-Policy"]
-
-
-def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
-    _, _, page = get(port, "/accounts/login/", HTTPS)
-    style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
-    assert style
-
-    status, headers, _ = get(port, style[1], HTTPS)
-
-    assert status == 200
-    assert "immutable" in headers["Cache-Control"]
 {% if cookiecutter.__channels %}
 
 
@@ -128,3 +117,15 @@ def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
     assert get(port, "/ws/status/", upgrade | {"Origin": "https://example.com"})[0] == 101
     assert get(port, "/ws/status/", upgrade | {"Origin": "https://other.example"})[0] == 403
 {% endif %}
+
+
+def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
+    # The page of an address that does not exist has the style of all pages.
+    _, _, page = get(port, "/no/such/page/", HTTPS)
+    style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
+    assert style
+
+    status, headers, _ = get(port, style[1], HTTPS)
+
+    assert status == 200
+    assert "immutable" in headers["Cache-Control"]
