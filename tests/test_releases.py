@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,23 +17,12 @@ import pytest
 from tests import test_switch
 from tests.combinations import CHOICES, TEMPLATE
 from tests.project import Project
-from tests.test_switch import commit, contents, cruft, edit, git
+from tests.test_switch import VERSION, change, commit, contents, cruft, git
 
 template = test_switch.template
 RELEASES = sorted((TEMPLATE / "tests" / "releases").iterdir())
-VERSION = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
-EMITTED = "{{ cookiecutter.project_slug }}"
 
 type Updated = tuple[Project, Project]
-
-
-def change(template: Path) -> None:
-    """Change the template as a release may: a file, a new file and a derived variable for it."""
-    settings = template / EMITTED / "config" / "settings.py"
-    edit(settings, "AUTH_PASSWORD_VALIDATORS = [", "AUTH_PASSWORD_VALIDATORS = [  # changed")
-    edit(template / "cookiecutter.json", '  "__wsgi":', '  "__next": "y",\n  "__wsgi":')
-    new = template / EMITTED / "config" / "{% if cookiecutter.__next %}next.py{% endif %}"
-    new.write_text('"""New."""\n')
 
 
 def repository(release: str, template: Path, folder: Path) -> Path:

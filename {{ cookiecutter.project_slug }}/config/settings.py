@@ -32,6 +32,9 @@ TRUSTED_PROXIES = environment.TRUSTED_PROXIES
 # Application definition
 
 INSTALLED_APPS = [
+    "{{ cookiecutter.project_slug }}.users",
+    "{{ cookiecutter.project_slug }}.welcome",
+    # Add your apps above this line, or at the end.
 {% if cookiecutter.__channels %}
     "{{ cookiecutter.project_slug }}.chat",
     "channels",
@@ -42,8 +45,6 @@ INSTALLED_APPS = [
 {% if cookiecutter.__live %}
     "serving.live",
 {% endif %}
-    "{{ cookiecutter.project_slug }}.users",
-    "{{ cookiecutter.project_slug }}.welcome",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -14,17 +14,17 @@ from {{ cookiecutter.project_slug }}.users.login import log_in, reset_password
 handler500 = "serving.unavailable.server_error"  # 503 while the database is down
 
 urlpatterns = [
+    path("", include("{{ cookiecutter.project_slug }}.welcome.urls")),
+    path("accounts/login/", log_in, name="login"),
+    path("accounts/password_reset/", reset_password, name="password_reset"),
+    path("accounts/", include("django.contrib.auth.urls")),
+    path("admin/", admin.site.urls),
 {% if cookiecutter.__channels %}
     path("chat/", include("{{ cookiecutter.project_slug }}.chat.urls")),
 {% endif %}
 {% if cookiecutter.__sse %}
     path("", include("{{ cookiecutter.project_slug }}.notifications.urls")),
 {% endif %}
-    path("", include("{{ cookiecutter.project_slug }}.welcome.urls")),
-    path("accounts/login/", log_in, name="login"),
-    path("accounts/password_reset/", reset_password, name="password_reset"),
-    path("accounts/", include("django.contrib.auth.urls")),
-    path("admin/", admin.site.urls),
     # In development only: in production the proxy serves uploads.
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]

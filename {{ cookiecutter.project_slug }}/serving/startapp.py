@@ -34,7 +34,8 @@ def start_app(package: str, name: str) -> None:
     if test.exists():  # the project has such a file already, for example for accounts
         test = Path(f"tests/test_{name}_app.py")
     settings = SETTINGS.read_text(encoding="utf-8")
-    lines = re.findall(rf'^    "{package}\.\w+",\n', settings, re.MULTILINE)
+    # Those at the top of the list; the lines of an answer, such as the chat, stand below.
+    lines = re.search(rf'(?:^    "{package}\.\w+",\n)+', settings, re.MULTILINE)
     if keyword.iskeyword(name) or name != name.lower() or not name.isascii():
         raise CommandError(f"{name!r} is not a valid app name. Use letters from a to z.")
     if name in apps.app_configs or folder.exists() or test.exists():
@@ -51,7 +52,7 @@ def start_app(package: str, name: str) -> None:
     config = (folder / "apps.py").read_text(encoding="utf-8")
     config = re.sub(r"name = .*", f'name = "{app}"', config)
     (folder / "apps.py").write_text(config, encoding="utf-8")
-    settings = settings.replace(lines[-1], f'{lines[-1]}    "{app}",\n')
+    settings = f'{settings[: lines.end()]}    "{app}",\n{settings[lines.end() :]}'
     SETTINGS.write_text(settings, encoding="utf-8")
     # Django's files have unused imports, which are errors of `just lint`.
     subprocess.run(["ruff", "check", "--fix", "--quiet", folder], check=True)

@@ -2,31 +2,24 @@
 
 import os
 
-{% if cookiecutter.__postgresql %}
-# DATABASE_URL is not changed: set it to run the tests on PostgreSQL.
-os.environ["DATABASE_TIMEOUT"] = "0"  # a debugger may keep a transaction open
-{% endif %}
 os.environ["DJANGO_DEBUG"] = "true"
 os.environ["DJANGO_HTTPS"] = "false"
 os.environ["DJANGO_SECRET_KEY"] = "secret-of-the-tests"
-os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver,localhost"
-os.environ["HOST"] = ""
-os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
-{% if not cookiecutter.__postgresql %}
+{% if cookiecutter.__postgresql %}
+# DATABASE_URL is not changed: set it to run the tests on PostgreSQL.
+os.environ["DATABASE_TIMEOUT"] = "0"  # a debugger may keep a transaction open
+{% else %}
 os.environ["DATABASE_URL"] = "sqlite:///db.sqlite3"
 {% endif %}
 {% if cookiecutter.__live %}
 # Without Redis, unless a CI has one that may be overwritten.
 os.environ["REDIS_URL"] = os.environ.get("TEST_REDIS_URL", "")
 {% endif %}
+os.environ["DJANGO_ALLOWED_HOSTS"] = "testserver,localhost"
+os.environ["HOST"] = ""
+os.environ["FORWARDED_ALLOW_IPS"] = "127.0.0.1,10.0.0.0/8"
 
 from config.settings import *  # noqa: F403
-
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-# Uploads of the tests must not stay in MEDIA_ROOT.
-in_memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
-STORAGES = STORAGES | {"default": in_memory}  # noqa: F405
 {% if cookiecutter.__asgi %}
 
 # Otherwise open connections of threads would block the deletion of the test database.
@@ -44,3 +37,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":  # noqa: F405
     name = BASE_DIR / f"db.sqlite3.test-{os.getpid()}"  # noqa: F405
     DATABASES["default"]["TEST"] = {"NAME": name}  # noqa: F405
 {% endif %}
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# Uploads of the tests must not stay in MEDIA_ROOT.
+in_memory = {"BACKEND": "django.core.files.storage.InMemoryStorage"}
+STORAGES = STORAGES | {"default": in_memory}  # noqa: F405

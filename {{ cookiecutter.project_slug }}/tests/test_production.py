@@ -107,17 +107,6 @@ def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
     assert "report-uri" not in headers["Content-Security-Policy"]
 
 
-def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
-    _, _, page = fetch(port, "/accounts/login/", HTTPS)
-    style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
-    assert style
-
-    status, headers, _ = fetch(port, style[1], HTTPS)
-
-    assert status == 200
-    assert "immutable" in headers["Cache-Control"]
-
-
 def test_form_is_accepted_from_this_site_and_not_from_another(port: int) -> None:
     page = "/accounts/login/"
     cookie = fetch(port, page, HTTPS)[1]["Set-Cookie"].partition(";")[0]
@@ -147,3 +136,15 @@ def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
     for origin, status in (("https://example.com", 101), ("https://other.example", 403)):
         assert fetch(port, "/ws/status/", upgrade | {"Origin": origin})[0] == status
 {% endif %}
+
+
+def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
+    # The page of an address that does not exist has the style of all pages.
+    _, _, page = fetch(port, "/no/such/page/", HTTPS)
+    style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
+    assert style
+
+    status, headers, _ = fetch(port, style[1], HTTPS)
+
+    assert status == 200
+    assert "immutable" in headers["Cache-Control"]
