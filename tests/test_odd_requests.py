@@ -1,7 +1,9 @@
 """Any bytes in a path, a query, a header, a form or a frame: an answer, and never a 500."""
 
 import re
+import socket
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -35,9 +37,10 @@ ODD = [
 ]  # fmt: skip
 PATHS = [
     "/{}", "/{}/", "/accounts/login/{}", "/admin/{}/", "/static/{}", "/media/{}", "/health/{}",
-    "/chat/{}/", "/notifications/{}/",
-    "/?{}", "/?a={}", "/?{}={}", "/accounts/login/?next={}", "/chat/?room={}", "/events/?after={}",
+    "/chat/{}/", "/notifications/{}/", "/accounts/reset/{}/{}/",
+    "/?{}", "/?a={}", "/?{}={}", "/accounts/login/?next={}", "/chat/?room={}",
 ]  # fmt: skip
+STREAMS = ["/events/?after={}", "/events/?user={}", "/events/?{}={}", "/events/{}"]
 ADMIN = [
     "/admin/users/user/{}/change/", "/admin/users/user/{}/history/", "/admin/users/user/?q={}",
     "/admin/users/user/?id__exact={}", "/admin/users/user/?username={}",
@@ -45,6 +48,14 @@ ADMIN = [
     "/admin/users/user/?date_joined__gte={}", "/admin/users/user/?groups__id__exact={}",
     "/admin/jsi18n/?language={}", "/admin/autocomplete/?term={}",
 ]  # fmt: skip
+# Of sockets; and what they are asked for with.
+SOCKETS = [
+    "/ws/chat/{}/", "/ws/{}", "/ws/chat/odd/?after={}", "/ws/chat/odd/?{}", "/ws/chat/odd/?{}={}",
+]  # fmt: skip
+HANDSHAKE = {
+    "Upgrade": b"websocket", "Connection": b"Upgrade", "Sec-WebSocket-Version": b"13",
+    "Sec-WebSocket-Key": b"AAAAAAAAAAAAAAAAAAAAAA==",
+}  # fmt: skip
 # As bytes of a header.
 VALUES = [
     b"", b" ", b"\xff\xfe", b"\xed\xa0\x80", b"\xf0\x9f\x92\xa9", b'"abcdefgh\\000"', b'"\\ud800"',
@@ -95,21 +106,56 @@ def request(path: str, *headers: bytes, method: str = "GET", body: bytes = b"") 
     return b"\r\n".join([*lines, b"Connection: close", b"", body])
 
 
-def assert_answered(site: Site, requests: list[bytes]) -> None:
-    """Check that each is answered, with no error of the server's; and that the log says so."""
+def handshake(site: Site, path: str, *headers: bytes) -> bytes:
+    """Return the bytes of ada's handshake; a header of these takes the place of its own."""
+    given = {header.partition(b":")[0] for header in headers}
+    own = HANDSHAKE | {"Host": b"localhost", "Origin": b"http://localhost"}
+    lines = [name.encode() + b": " + own[name] for name in own if name.encode() not in given]
+    # Beside another one: all of them are read.
+    lines.append(b"Cookie: " + site.cookies_of("ada").encode())
+    return b"\r\n".join([f"GET {path} HTTP/1.1".encode("latin-1"), *headers, *lines, b"", b""])
+
+
+def first_status(address: tuple[str, int], data: bytes) -> int | None:
+    """Return the status of an answer that may have no end, as one of a socket or a stream."""
+    received = b""
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(data)
+        # A server that refuses may be gone before all is said.
+        try:
+            while b"\r\n" not in received and (piece := connection.recv(4096)):
+                received += piece
+        except ConnectionError:
+            pass
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", received)
+    return int(found[1]) if found else None
+
+
+def assert_answered(
+    site: Site, requests: list[bytes], endless: bool = False
+) -> Counter[int | None]:
+    """Check that each is answered, with no error of the server's; and that the log says so.
+
+    Return how often each status was the answer. Of `endless` answers the head is read.
+    """
+
+    def ask(job: tuple[int, bytes]) -> int | None:
+        if endless:
+            return first_status((site.host, job[0]), job[1])
+        return next(iter(raw.say((site.host, job[0]), job[1]).statuses), None)
+
     jobs = list(product(ports(site), requests))
-
-    def wrong(job: tuple[int, bytes]) -> str | None:
-        said = raw.say((site.host, job[0]), job[1])
-        # A request that never ends is not one: its answer may wait for the rest.
-        if (said.statuses and said.statuses[0] < 500) or (said.statuses[:1] == [501]):
-            return None
-        return f"{job[1][:300]!r}: {said}"
-
     with ThreadPoolExecutor(8) as pool:
-        found = [line for line in pool.map(wrong, jobs) if line]
+        statuses = list(pool.map(ask, jobs))
+    # A request that never ends is not one: its answer may wait for the rest.
+    found = [
+        f"{job[1][:300]!r}: {status}"
+        for job, status in zip(jobs, statuses, strict=True)
+        if status is None or (status >= 500 and status != 501)
+    ]
     assert not found, "\n".join(found[:20])
     assert_calm(site)
+    return Counter(statuses)
 
 
 def assert_calm(site: Site) -> None:
@@ -122,7 +168,14 @@ def assert_calm(site: Site) -> None:
 
 
 def test_any_path_and_query_is_answered(site: Site) -> None:
-    assert_answered(site, [request(path.format(odd, odd)) for path in PATHS for odd in ODD])
+    cookies = b"Cookie: " + site.cookies_of("ada").encode()
+    for headers in ([], [cookies]):
+        # A stream has no end.
+        for paths, endless in ((PATHS, False), (STREAMS, True)):
+            asked = [request(path.format(odd, odd), *headers) for path in paths for odd in ODD]
+            found = assert_answered(site, asked, endless)
+    # The last ones were read, and not sent to log in.
+    assert site.project.is_(realtime="sse") == (found[200] > 0)
 
 
 def test_any_address_of_the_admin_is_answered(site: Site) -> None:
@@ -130,12 +183,49 @@ def test_any_address_of_the_admin_is_answered(site: Site) -> None:
     assert_answered(site, [request(path.format(odd), cookies) for path in ADMIN for odd in ODD])
 
 
-def test_any_header_is_answered(site: Site) -> None:
+def odd_headers() -> list[bytes]:
     headers = [name.encode() + b": " + value for name in NAMES for value in VALUES]
     headers += [b"Cookie: " + name + value for name in COOKIES for value in VALUES]
     # What announces a body that does not come is for test_shapes.py.
-    headers = [h for h in headers if not re.match(rb"Content-Length: (9+|1e999)$|Transfer", h)]
-    assert_answered(site, [request("/", header) for header in headers])
+    return [h for h in headers if not re.match(rb"Content-Length: (9+|1e999)$|Transfer", h)]
+
+
+def test_any_header_is_answered(site: Site) -> None:
+    assert_answered(site, [request("/", header) for header in odd_headers()])
+
+
+def test_any_header_of_a_stream_is_answered(site: Site) -> None:
+    if site.project.is_(realtime="sse"):
+        cookies = b"Cookie: " + site.cookies_of("ada").encode()
+        asked = [request("/events/", header, cookies) for header in odd_headers()]
+        assert assert_answered(site, asked, endless=True)[200] > 0
+
+
+def test_any_handshake_is_answered(site: Site) -> None:
+    """Also where there are no sockets."""
+    headers = odd_headers()
+    headers += [
+        name.encode() + b": " + value
+        for name in (*HANDSHAKE, "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol")
+        for value in VALUES
+    ]
+    asked = [handshake(site, "/ws/chat/odd/", header) for header in headers]
+    asked += [handshake(site, path.format(odd, odd)) for path in SOCKETS for odd in ODD]
+    found = assert_answered(site, asked, endless=True)
+    # Most of them open a socket, and so all of it was read.
+    assert (found[101] > 1000) == site.project.is_(realtime="channels"), found
+
+
+# Fields of the forms of somebody who is logged in, all of which are sent, one of them odd.
+FORMS = {
+    "/notifications/": ["text"],
+    # Without the old one nothing is changed.
+    "/accounts/password_change/": ["old_password", "new_password1", "new_password2"],
+    "/accounts/password_reset/": ["email"],
+    "/accounts/reset/MQ/set-password/": ["new_password1", "new_password2"],
+    "/admin/users/user/add/": ["username", "usable_password", "_popup", "_to_field"],
+    "/admin/users/user/": ["action", "_selected_action", "select_across", "index"],
+}
 
 
 def test_any_form_is_answered(site: Site) -> None:
@@ -148,7 +238,22 @@ def test_any_form_is_answered(site: Site) -> None:
     for field, odd in product(("username", "password", "next", "%00", "csrfmiddlewaretoken"), ODD):
         body = f"csrfmiddlewaretoken={token}&username=a&password=b&{field}={odd}".encode()
         requests.append(request("/accounts/login/", urlencoded, cookie, method="POST", body=body))
+    own = site.cookies_of("ada")
+    own_token = re.findall(r"csrftoken=(\w+)", own)[0]
+    for path, fields in FORMS.items():
+        for field, odd in product((*fields, "%00"), ODD):
+            body = f"csrfmiddlewaretoken={own_token}&{field}={odd}".encode()
+            headers = (urlencoded, f"Cookie: {own}".encode())
+            requests.append(request(path, *headers, method="POST", body=body))
     multipart = b"Content-Type: multipart/form-data; boundary=x"
+    # More than Django reads of a form.
+    file = b'--x\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n\r\na\r\n'
+    for kind, body in (
+        (urlencoded, "a=a&" * 2000), (urlencoded, "a=" + "a" * 3_000_000),
+        (multipart, file * 200 + b"--x--\r\n"),
+    ):  # fmt: skip
+        body = body.encode() if isinstance(body, str) else body
+        requests.append(request("/accounts/login/", kind, cookie, method="POST", body=body))
     for value in VALUES:
         for head in (b'name="username"', b'name="%b"', b'name="a"; filename="%b"', b"%b"):
             part = head.replace(b"%b", value)

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.test import AsyncClient, Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
 EVIL = [
     "https://evil.example/",
@@ -42,6 +42,38 @@ def patterns(resolver: URLResolver | None = None) -> list[URLPattern]:
     found = []
     for one in (resolver or get_resolver()).url_patterns:
         found += patterns(one) if isinstance(one, URLResolver) else [one]
+    return found
+
+
+def names(resolver: URLResolver | None = None, space: str = "") -> set[str]:
+    """Return the names of all addresses of the site."""
+    found = set()
+    for one in (resolver or get_resolver()).url_patterns:
+        if isinstance(one, URLResolver):
+            found |= names(one, f"{space}{one.namespace}:" if one.namespace else space)
+        elif one.name:
+            found.add(space + one.name)
+    return found
+
+
+def addresses() -> dict[str, str]:
+    """Return the addresses of all forms and pages by their names: also of one of each kind
+    that needs to be told what it is about."""
+    arguments: dict[str, dict[str, Any]] = {
+        "password_reset_confirm": {"uidb64": "MQ", "token": "set-password"},
+        "admin:auth_user_password_change": {"id": 1},
+        "admin:app_list": {"app_label": "users"},
+        "chat:room": {"room": "lobby"},
+    }
+    found = {}
+    for name in names():
+        kinds = ("change", "delete", "history")
+        known = {"object_id": 1} if name.endswith(kinds) else None
+        for options in (None, known, arguments.get(name)):
+            try:
+                found[name] = reverse(name, kwargs=options)
+            except NoReverseMatch:
+                continue
     return found
 
 
@@ -110,6 +142,28 @@ def test_nobody_is_sent_to_another_site(where: str, ada: Any, client: Client) ->
         assert not to.startswith(("//", "/\\", "http")), to
 
 
+FORMS = {
+    "login",
+    "logout",
+    "password_change",
+    "password_reset",
+    "password_reset_confirm",
+    "admin:login",
+    "admin:users_user_add",
+    "admin:users_user_change",
+    "admin:users_user_changelist",
+    "admin:users_user_delete",
+    "admin:auth_user_password_change",
+{% if cookiecutter.__sse %}
+    "notifications:list",
+    "admin:notifications_notification_delete",
+{% endif %}
+{% if cookiecutter.__channels %}
+    "admin:chat_message_delete",
+{% endif %}
+}
+
+
 def test_no_form_works_without_its_token(db: None) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(get_user_model().objects.create_superuser("root"))
@@ -121,12 +175,14 @@ def test_no_form_works_without_its_token(db: None) -> None:
     # In development alone, where it writes a line to the log.
     assert set(taken) <= {"csp-report/"}
 
-    for name in ("login", "logout", "password_change", "password_reset", "admin:login"):
-        assert strict.post(reverse(name), {"next": "/"}).status_code == 403
+    found = addresses()
+    assert set(found) >= FORMS
+    for name, path in found.items():
+        assert strict.post(path, {"next": "/"}).status_code == 403, name
         # A token of somebody's own choice is none.
         strict.cookies["csrftoken"] = "a" * 32
         forged = {"csrfmiddlewaretoken": "b" * 32}
-        assert strict.post(reverse(name), forged).status_code == 403
+        assert strict.post(path, forged).status_code == 403, name
 
 
 def test_session_that_somebody_chose_is_not_taken_over(ada: Any, client: Client) -> None:
@@ -159,8 +215,11 @@ def test_session_that_somebody_chose_is_not_taken_over(ada: Any, client: Client)
 def test_policy_leaves_no_way_for_a_script_that_was_slipped_in(
     client: Client, db: None
 ) -> None:
-    paths = ("/", "/", "/none/", "/accounts/login/")
+    paths = ["/", "/", "/none/", "/accounts/login/", "/admin/login/"]
     pages = [client.get(path, follow=True) for path in paths]
+    client.force_login(get_user_model().objects.create_superuser("root"))
+    admin = [path for name, path in addresses().items() if name.startswith("admin:users")]
+    pages += [client.get(path, follow=True) for path in (*PRIVATE, *admin)]
     policies = [page["Content-Security-Policy"] for page in pages]
 
     for policy in policies:

@@ -61,6 +61,9 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
     def format(self, record: logging.LogRecord) -> str:
         if hasattr(record, "finished"):
             return str(record.msg)
+        if record.name.startswith("django.security."):
+            # Anybody can cause these, and the sentence says it all.
+            record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
         return super().format(record)
 
 
