@@ -58,6 +58,11 @@ SENTENCES = {
     "alone": "one process; whatever starts it has to start it again",
 }
 
+# What test_servers.py looks at.
+LOOKED_AT = {"wsgi": {"pages", "static files", "uploads", "client address", "SIGTERM"}}
+LOOKED_AT["wsgi"] |= {"worker killed"}
+LOOKED_AT["asgi"] = LOOKED_AT["wsgi"] | {"sockets", "streams"}
+
 SERVERS = [
     Server(
         "uvicorn",

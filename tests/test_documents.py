@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from tests import servers
 from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
 from tests.compat import PACKAGES, read_table
 from tests.compat.shop import rows
@@ -115,11 +116,38 @@ def test_fidelity_table_has_every_row_and_none_is_worse() -> None:
     assert [line for line in lines if line[-1] not in ("same", "better")] == []
 
 
-def test_fault_table_has_only_what_was_seen_and_nothing_is_lost() -> None:
+def test_fault_table_has_a_row_for_each_test_and_nothing_is_lost() -> None:
     """What is in it was measured: `uv run pytest -m faults --write-tables`."""
-    lines = faults.read()
+    expected = {(one.fault, one.project): one for one in faults.all_expected()}
+    lines = {(line[0], line[1]): line for line in faults.read()}
 
-    assert len(lines) > 20
-    assert {len(line) for line in lines} == {len(faults.HEAD)}
-    for line in lines:
-        assert "messages" not in line[3] or "; 0 of " in line[3]
+    assert lines.keys() == expected.keys()
+    assert {len(line) for line in lines.values()} == {len(faults.HEAD)}
+    for row, (*_, seen, lost, recovered, ready, in_log) in lines.items():
+        assert re.fullmatch(r"\d+(; 0 of \d+ messages)?", lost), row
+        assert int(re.split(r"\D", lost)[0]) <= expected[row].lost, row
+        assert re.match(r"\d+ × 200", seen), row
+        assert "× 500" not in seen, row
+        assert float(recovered) < 60, row
+        assert re.fullmatch(r"(200|502|503|none)(, (200|502|503|none))*", ready), row
+        assert int(in_log) <= expected[row].lines, row
+
+
+def test_server_tables_are_those_of_their_tests() -> None:
+    text = servers.FILE.read_text(encoding="utf-8")
+    table = text.partition(servers.BEGIN)[2].partition(servers.END)[0]
+    for interface in ("asgi", "wsgi"):
+        part = table.partition(f"**{interface.upper()}**")[2].partition("**")[0]
+        rows = [line.strip("| ").split(" | ") for line in part.strip().splitlines()[2:]]
+        wanted = [one for one in servers.SERVERS if one.interface == interface]
+
+        assert [row[:2] for row in rows] == [servers.line(one, {}).strip("| ").split(" | ")[:2]
+                                             for one in wanted]  # fmt: skip
+        for (*_, works, differs), one in zip(rows, wanted, strict=True):
+            for sentence in (servers.SENTENCES[n] for names in one.differs.values() for n in names):
+                assert sentence in differs, one.id
+                differs = differs.replace(sentence, "")
+            assert differs.strip("; ") in ("", "–"), one.id
+            assert set(works.split(", ")) == servers.LOOKED_AT[interface] - one.differs.keys(), (
+                one.id
+            )

@@ -75,6 +75,11 @@ def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
         ("between two probes", "a stuck process fails its probe before it is replaced"),
         ("a page waits for a thread", "a process without a free thread counts as stuck"),
         ("a proxy waits for a page", "a process without a free thread counts as stuck"),
+        ("a lock of another transaction", "a query, or an idle transaction"),
+        (
+            "a client reads nothing of a response that holds a thread",
+            "a process without a free thread counts as stuck",
+        ),
         ("a query, or an idle transaction", "a process without a free thread counts as stuck"),
     ],
 )

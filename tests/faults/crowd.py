@@ -7,16 +7,32 @@ Visitors write by pages and read pages; readers have streams open; people talk i
 import asyncio
 import itertools
 import json
+import math
+import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from tests.talk import Talk
 
 # Seconds after which a visitor gives up: longer than any line in a server, and than a proxy.
 PATIENCE = 75.0
 REQUEST = "{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: {connection}\r\n"
+
+
+# The kernel resets a connection that is closed with something unread: nobody accepted it, or the
+# request was not read. Of a request that was, the end of the connection is seen: "no answer".
+UNREAD = "reset unread"
+
+
+@dataclass
+class Visit:
+    """The time of a request, by time.monotonic()."""
+
+    began: float
+    ended: float = math.inf
 
 
 class Connection:
@@ -63,8 +79,10 @@ class Visitor:
 
     def __init__(self, crowd: "Crowd", name: str, write: str) -> None:
         self.crowd, self.name, self.write = crowd, name, write
-        # What was acknowledged, and when the last write that was had begun.
+        # What was acknowledged, and what no server had read, as the kernel said.
         self.written: list[str] = []
+        self.unread: list[str] = []
+        # When the last write that was acknowledged had begun, and the last page that came.
         self.good_since = 0.0
 
     async def stay(self) -> None:
@@ -74,17 +92,22 @@ class Visitor:
                 await asyncio.sleep(0.05)
             key = f"{self.name}-{number}"
             began = time.monotonic()
-            if await self.did(Connection(self.crowd.port), "POST", self.write.format(key)) == 201:
+            outcome = await self.did(Connection(self.crowd.port), "POST", self.write.format(key))
+            if outcome == "201":
                 self.written.append(key)
                 self.good_since = began
+            elif outcome == UNREAD:
+                self.unread.append(key)
             await asyncio.sleep(self.crowd.pause)
             await self.did(kept, "GET", "/accounts/login/", keep=True)
             await asyncio.sleep(self.crowd.pause)
 
-    async def did(self, connection: Connection, method: str, path: str, keep: bool = False) -> int:
-        """Ask, note what came of it, and return the status, 0 for none."""
+    async def did(self, connection: Connection, method: str, path: str, keep: bool = False) -> str:
+        """Ask, note what came of it and when, and return it."""
         again = bool(connection.writer)
         status, outcome = 0, "no answer in time"
+        visit = Visit(time.monotonic())
+        self.crowd.visits.append(visit)
         try:
             async with asyncio.timeout(PATIENCE):
                 try:
@@ -99,15 +122,16 @@ class Visitor:
         except ConnectionRefusedError:
             outcome = "refused"
         except OSError as error:
-            outcome = str(error) if "answer" in str(error) else "connection reset"
+            outcome = str(error) if "answer" in str(error) else UNREAD
         except TimeoutError:
             pass
+        visit.ended = time.monotonic()
         if not status:
             connection.close()
         self.crowd.outcomes[outcome] += 1
         if outcome == "refused":
             await asyncio.sleep(0.2)
-        return status
+        return outcome
 
 
 class Reader:
@@ -163,6 +187,7 @@ class Crowd:
         # Seconds between two requests of a visitor.
         self.pause = 0.25
         self.outcomes: Counter[str] = Counter()
+        self.visits: list[Visit] = []
         self.ready: Counter[str] = Counter()
         self.visitors: list[Visitor] = []
         self.readers: list[Reader] = []
@@ -203,11 +228,31 @@ class Crowd:
     def start(self) -> None:
         """Have everybody busy, and count from now."""
         self.outcomes.clear()
+        self.visits = [visit for visit in self.visits if visit.ended == math.inf]
         self.ready.clear()
         self.busy = self.talk.talking = True
 
     def stop(self) -> None:
         self.busy = self.talk.talking = False
+
+    def is_asking(self) -> bool:
+        return any(visit.ended == math.inf for visit in list(self.visits))
+
+    def under_way(self, since: float, until: float) -> int:
+        """Return how many requests were not answered yet between two moments."""
+        return sum(visit.began <= until and visit.ended >= since for visit in list(self.visits))
+
+    def pace(self, since: float, until: float) -> tuple[float, float]:
+        """Return the median of the seconds that a request took which began between two moments,
+        and the 95th percentile."""
+        now = time.monotonic()
+        seconds = [
+            min(visit.ended, now) - visit.began
+            for visit in list(self.visits)
+            if since <= visit.began < until
+        ]
+        assert len(seconds) > 50, "too few requests to say how long they take"
+        return statistics.median(seconds), statistics.quantiles(seconds, n=20)[-1]
 
     def is_well_since(self, moment: float) -> bool:
         """Return whether each client had something done that it began after `moment`."""

@@ -4,25 +4,32 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests import services
-from tests.combinations import SITES, name_of
-from tests.faults.crowd import Crowd
+from tests.combinations import SITES, Answers, name_of
+from tests.conftest import Prepare
+from tests.faults.crowd import UNREAD, Crowd
+from tests.faults.disk import small_disk
+from tests.faults.table import named, project_of
 from tests.herd import sessions
 from tests.house import House
 from tests.project import PRODUCTION, Project
 from tests.services import answers, wait_until
+from tests.site import COMMANDS as SERVERS
 from tests.site import Site, cmdline, prepare, probes_of, running
 
 PAIRS = [answers for answers in SITES if answers["database"] == "postgresql"]
@@ -34,7 +41,19 @@ PRODUCTS = [
     if (answers["interface"], answers["realtime"])
     in (("wsgi", "none"), ("asgi", "sse"), ("both", "channels"))
 ]
+# The same on SQLite.
+ON_SQLITE = [answers | {"database": "sqlite"} for answers in PRODUCTS]
+
+
+def seen_in(pairs: list[Answers], fault: str, **most: int) -> list[ParameterSet]:
+    """Return a fault for each of these pairs, as parameters of a test."""
+    return [pytest.param(pair, marks=named(fault, **most), id=name_of(pair)) for pair in pairs]
+
+
 EVERY_PAIR = pytest.mark.parametrize("stage", PAIRS, ids=name_of, indirect=True)
+AND_ON_SQLITE = pytest.mark.parametrize("stage", PAIRS + ON_SQLITE, ids=name_of, indirect=True)
+# A small one with both servers, for faults of one process.
+SMALL = {"interface": "both", "realtime": "none", "database": "sqlite"}
 PROBES = Path(__file__).with_name("probes")
 CLIENTS = 20
 # Seconds of load before a fault and after it.
@@ -56,6 +75,11 @@ class Fault:
     name: str
     outcomes: dict[str, int] = field(default_factory=dict)
     ready: dict[str, int] = field(default_factory=dict)
+    # The clients, and when the load began, something went wrong, and when it was over.
+    crowd: Crowd | None = None
+    calm: float = 0
+    began: float = 0
+    over: float = 0
     # Messages and notifications that nobody lost and nobody heard twice.
     messages: int = 0
     # Seconds from the moment in which it was over until every client was served again.
@@ -69,13 +93,29 @@ class Fault:
 
     @property
     def lost(self) -> int:
-        """Return how many requests a server had that got no answer. Whom nobody let in, and
-        who was told to come again, has lost nothing."""
+        """Return how many requests a server had read that got no answer. Whom nobody let in,
+        and who was told to come again, has lost nothing."""
         return sum(
             number
             for outcome, number in self.outcomes.items()
-            if outcome not in GOOD | {"refused", "500", "502", "503", "504"}
+            if outcome not in GOOD | {"refused", UNREAD, "500", "502", "503", "504"}
         )
+
+    @property
+    def all_are_answered(self) -> bool:
+        return self.count(*GOOD) == sum(self.outcomes.values()) > 0
+
+    def keeps_its_pace(self, since: float, until: float) -> None:
+        """Check that requests between two moments took about as long as before the fault, in
+        this run, on this machine; add to the remark how long that was."""
+        assert self.crowd
+        before = self.crowd.pace(self.calm, self.began)
+        now = self.crowd.pace(since, until)
+        words = [f"{m * 1000:.0f} ms (19 of 20: {p * 1000:.0f})" for m, p in (before, now)]
+        told = f"a request takes {words[1]}, before {words[0]}"
+        self.remark += "; " * bool(self.remark) + told
+        for was, is_ in zip(before, now, strict=True):
+            assert is_ < max(4 * was, was + 0.3), told
 
     def row(self, project: str) -> list[str]:
         """Return its line of the table in docs/faults.md."""
@@ -86,6 +126,38 @@ class Fault:
         lost = f"{self.lost}" + (f"; 0 of {self.messages} messages" if self.messages else "")
         seen += f"; {self.remark}" if self.remark else ""
         return [self.name, project, seen, lost, f"{self.recovered:.1f}", ready, str(self.lines)]
+
+
+@contextmanager
+def watched(fault: Fault, site: Callable[[], Site], crowd: Crowd, seconds: float) -> Iterator[None]:
+    """Do what is in the block under load; then everybody is served again.
+
+    Its end is the moment in which the fault is over, unless the block has said when that was.
+    """
+    crowd.start()
+    wait_until(lambda: crowd.is_well_since(0), "everybody is there", 60)
+    crowd.start()
+    log = len(site().log)
+    fault.crowd, fault.calm = crowd, time.monotonic()
+    time.sleep(BEFORE)
+    fault.began = time.monotonic()
+    try:
+        yield
+        over = time.monotonic()
+        fault.over = fault.over or over
+        wait_until(
+            lambda: crowd.is_well_since(fault.over), f"all are served after {fault.name}",
+            seconds, 0.1,
+        )  # fmt: skip
+        fault.recovered = time.monotonic() - fault.over
+        time.sleep(AFTER)
+    finally:
+        crowd.stop()
+        print(fault.name, dict(crowd.outcomes), dict(crowd.ready))
+    # Those that are on their way are answered.
+    wait_until(lambda: not crowd.is_asking(), "all are answered", 80)
+    fault.outcomes, fault.ready = dict(crowd.outcomes), dict(crowd.ready)
+    fault.lines = log_lines(site().log[log:])
 
 
 def log_lines(text: str) -> int:
@@ -121,18 +193,25 @@ class Scene(House):
         self.release.write_text("")
         self.clock.write_text("0")
         self.variables |= {"FAULTS_RELEASE": str(self.release), "FAULTS_CLOCK": str(self.clock)}
-        self.name = f"{project.answers['interface']}/{project.answers['realtime']}"
+        self.name = project_of(project.answers)
+        # What the test that runs now is about.
+        self.about = ""
+        self.command = COMMANDS[project.answers["interface"]]
         self.stack = ExitStack()
         self.crowd = Crowd(self.port)
 
     def __enter__(self) -> Self:
         with self.stack:
-            where = self.stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="tests-postgresql-")
-            )
-            self.database = self.stack.enter_context(services.postgresql(Path(where)))
-            self.stack.callback(self.database_up)
-            self.variables["DATABASE_URL"] = self.database.new_database()
+            if self.project.is_(database="postgresql"):
+                where = self.stack.enter_context(
+                    tempfile.TemporaryDirectory(prefix="tests-postgresql-")
+                )
+                self.database = self.stack.enter_context(services.postgresql(Path(where)))
+                self.stack.callback(self.database_up)
+                self.variables["DATABASE_URL"] = self.database.new_database()
+            else:
+                self.disk = self.stack.enter_context(small_disk(self.folder / "disk", 64))
+                self.variables["DATABASE_URL"] = f"sqlite:///{self.disk}/db.sqlite3"
             prepare(self.project, **self.variables)
             self.stack.push(super().__exit__)
             super().__enter__()
@@ -175,10 +254,9 @@ class Scene(House):
 
     def start_site(self, **changes: str) -> None:
         self.variables |= changes
-        command = COMMANDS[self.project.answers["interface"]]
         self.site = self.server.enter_context(
             running(
-                self.project, command, self.folder / "log", "faults", self.port, 180,
+                self.project, self.command, self.folder / "log", "faults", self.port, 180,
                 **self.variables,
             )
         )  # fmt: skip
@@ -231,6 +309,13 @@ class Scene(House):
         for process in self.masters():
             process.send_signal(number)
 
+    def workers_of(self, program: str) -> set[int]:
+        """Return the workers of gunicorn or of config.uvicorn_conf."""
+        found = {worker.pid: cmdline(worker.parent()) for worker in self.site.workers()}
+        return {
+            pid for pid, words in found.items() if program in {Path(word).name for word in words}
+        }
+
     def workers_are_new(self, old: set[int], all_of_them: bool = True) -> bool:
         """Return whether there are as many workers as before and none, or not all, of the old."""
         now = {worker.pid for worker in self.site.workers()}
@@ -239,49 +324,34 @@ class Scene(House):
     # What comes of it
 
     @contextmanager
-    def fault(self, name: str, seconds: float = 60) -> Iterator[Fault]:
+    def fault(self, seconds: float = 60) -> Iterator[Fault]:
         """Do what is in the block under load; then everybody is served again.
 
         Its end is the moment in which the fault is over. Fails if it takes longer than
         `seconds` until every client has done something that it began after that, if a write
         that was acknowledged is not there, or if a message is lost or heard twice.
         """
-        fault = Fault(name)
-        crowd = self.crowd
-        crowd.start()
-        wait_until(lambda: crowd.is_well_since(0), "everybody is there", 60)
-        crowd.start()
-        began = len(self.site.log)
-        time.sleep(BEFORE)
-        try:
+        fault = Fault(self.about)
+        with watched(fault, lambda: self.site, self.crowd, seconds):
             yield fault
-            over = time.monotonic()
-            wait_until(
-                lambda: crowd.is_well_since(over), f"all are served after {name}", seconds, 0.1
-            )
-            fault.recovered = time.monotonic() - over
-            time.sleep(AFTER)
-        finally:
-            crowd.stop()
-            print(name, dict(crowd.outcomes), dict(crowd.ready))
         fault.messages = self.check_nothing_is_lost()
-        fault.outcomes, fault.ready = dict(crowd.outcomes), dict(crowd.ready)
-        fault.lines = log_lines(self.site.log[began:])
 
     def check_nothing_is_lost(self) -> int:
         """Check what everybody wrote and said so far; return how many messages there are."""
         written = {key for visitor in self.crowd.visitors for key in visitor.written}
-        # Those that are on their way are answered.
+        unread = {key for visitor in self.crowd.visitors for key in visitor.unread}
         if self.crowd.readers:
             wait_until(self.all_is_read, "all notifications are heard")
             for reader in self.crowd.readers:
                 assert reader.ids == sorted(set(reader.ids)), "heard twice, or out of order"
                 assert len(reader.heard) == len(set(reader.heard)), "heard twice"
+                assert not unread & set(reader.heard), "done, and the answer was lost"
             return len(written)
         table = "users_user where username like 'herd-%-%'"
         stored = self.ask(f"select username from {table}")
         assert written <= set(stored), "what was acknowledged is not there"
         assert len(stored) == len(set(stored))
+        assert not unread & set(stored), "done, and the answer was lost"
         people = self.crowd.talk.people
         if not people:
             return 0
@@ -301,7 +371,10 @@ class Scene(House):
         return all(set(one.written) <= heard[one.name] for one in self.crowd.visitors)
 
     def ask(self, sql: str) -> list[str]:
-        """Return the lines that the database answers."""
+        """Return the lines that the database answers, of one column."""
+        if self.project.is_(database="sqlite"):
+            with closing(sqlite3.connect(self.disk / "db.sqlite3")) as connection:
+                return [str(value) for (value,) in connection.execute(sql)]
         name = self.variables["DATABASE_URL"].rpartition("/")[2]
         return self.database.query(sql, name).splitlines()
 
@@ -312,7 +385,8 @@ class Scene(House):
         self.clock.write_text("0")
         with suppress(subprocess.CalledProcessError):
             self.redis_cli("config", "set", "min-replicas-to-write", "0")
-        self.database_up()
+        if self.project.is_(database="postgresql"):
+            self.database_up()
         if not is_up(self.site):
             self.start_again()
 
@@ -324,6 +398,39 @@ class Scene(House):
         self.server.close()
         self.start_site()
         self.site.sessions = known
+
+
+@contextmanager
+def small_site(
+    start: str,
+    prepared: Prepare,
+    folder: Path,
+    command: list[str] | None = None,
+    **variables: str,
+) -> Iterator[Site]:
+    """Run a site of one process whose pools have three threads at most."""
+    project, given = prepared(SMALL)
+    Scene.copy_probes(project)
+    given = given | {"DJANGO_SETTINGS_MODULE": "faults_settings", "WEB_CONCURRENCY": "1"}
+    given = given | {"PROBE_THREADS": "3"} | variables
+    with running(project, command or SERVERS[start], folder / "log", start, **given) as site:
+        # The first request brings the bounds.
+        assert site.get("/probe/facts/").status_code == 200
+        yield site
+
+
+@contextmanager
+def watched_site(site: Site, seconds: float = 60) -> Iterator[Fault]:
+    """Do what is in the block while five visitors use a site that is no Scene."""
+    fault, crowd = Fault(""), Crowd(site.port)
+    # Several tests share its database.
+    names = [f"{uuid.uuid4().hex[:8]}-{number}" for number in range(5)]
+    crowd.come([(name, f"/fault/write/{name}/{{}}/") for name in names], [], [])
+    try:
+        with watched(fault, lambda: site, crowd, seconds):
+            yield fault
+    finally:
+        crowd.talk.end()
 
 
 def is_up(site: Site) -> bool:

@@ -3,10 +3,9 @@
 Each is a small file system in memory, which wants root.
 """
 
-import os
-import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,8 +13,9 @@ import pytest
 
 from tests.combinations import name_of
 from tests.conftest import Bake
-from tests.faults.scene import COMMANDS, Fault, Scene, log_lines
-from tests.faults.table import Note
+from tests.faults.disk import full, small_disk
+from tests.faults.scene import COMMANDS, ON_SQLITE, Scene, watched_site
+from tests.faults.table import Note, named
 from tests.project import PRODUCTION, Project
 from tests.services import wait_until
 from tests.site import Site, prepare, probes_of, running
@@ -26,37 +26,10 @@ PROJECTS = [
     {"interface": interface, "realtime": "none", "database": "sqlite"}
     for interface in ("wsgi", "asgi")
 ]
+EACH_PROJECT = pytest.mark.parametrize("project", PROJECTS, ids=name_of, indirect=True)
 
 
-@contextmanager
-def small_disk(folder: Path, mebibytes: int) -> Iterator[Path]:
-    """Mount a file system of so many MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("A small file system wants root: run this as root.")
-    folder.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder], check=True
-    )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Fill a file system to its last byte, for the block."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    try:
-        yield
-    finally:
-        filler.unlink()
-
-
-@pytest.fixture(scope="module", params=PROJECTS, ids=name_of)
+@pytest.fixture
 def project(request: pytest.FixtureRequest, install: Bake) -> Project:
     return install(**request.param)
 
@@ -76,84 +49,69 @@ def site_on(project: Project, log: Path, **variables: str) -> Iterator[Site]:
         yield site
 
 
-def write(site: Site, count: int, of: str) -> list[int]:
-    """Write so many rows; return the statuses."""
-    return [
-        httpx.post(f"{site.origin}/fault/write/x/{of}-{n}/", timeout=30, verify=False).status_code
-        for n in range(count)
-    ]
-
-
-def upload(site: Site) -> int:
+def upload(site: Site) -> httpx.Response:
     files = {"file": ("page.txt", b"x" * 500_000)}
-    url = f"{site.origin}/probe/keep/?kind=txt"
-    return httpx.post(url, files=files, timeout=30, verify=False).status_code
+    return httpx.post(f"{site.origin}/probe/keep/?kind=txt", files=files, timeout=30, verify=False)
 
 
-def seen(name: str, answers: dict[str, int], site: Site, began: int, remark: str) -> Fault:
-    return Fault(
-        name, answers, {str(site.get("/health/ready").status_code): 1},
-        lines=log_lines(site.log[began:]), remark=remark,
-    )  # fmt: skip
+@pytest.mark.parametrize("stage", ON_SQLITE, ids=name_of, indirect=True)
+@named("the disk under SQLite is full for 8 s")
+def test_full_disk_under_sqlite(scene: Scene, note: Note) -> None:
+    """Writes are 503 as in an outage, pages that only read are 200. What was acknowledged is
+    there afterwards: also messages of the chat, and notifications."""
+    with scene.fault() as fault, full(scene.disk):
+        # What is in the WAL's file already has room for a while.
+        wait_until(lambda: scene.crowd.outcomes["503"] > 0, "a write is refused", 60)
+        time.sleep(8)
+        pages = [scene.site.get("/accounts/login/").status_code for _ in range(5)]
+    assert pages == [200] * 5
+    assert fault.count("200", "201", "503") == sum(fault.outcomes.values()), fault.outcomes
+    assert "database is away" in scene.site.log
+    note(fault)
 
 
-def test_full_disk_under_sqlite(project: Project, tmp_path: Path, note: Note) -> None:
-    """Writes are 503 as in an outage, pages that only read are 200; nothing that was written is
-    lost."""
-    with small_disk(tmp_path / "disk", 8) as disk:
-        url = f"sqlite:///{disk}/db.sqlite3"
-        with site_on(project, tmp_path / "log", DATABASE_URL=url) as site:
-            assert write(site, 20, "before") == [201] * 20
-            began = len(site.log)
-            with full(disk):
-                # What is in the WAL's file already has room.
-                found = write(site, 400, "full")
-                assert found[-1] == 503
-                assert [site.get("/accounts/login/").status_code for _ in range(5)] == [200] * 5
-            lines = len(site.log)
-            assert write(site, 20, "after") == [201] * 20
-            users = site.get("/probe/query/").json()["users"]
-            # Ada and Bob are there as well.
-            assert users == 2 + 40 + found.count(201)
-            answers = {"200": 5, "201": found.count(201), "503": found.count(503)}
-            fault = seen("the disk under SQLite is full", answers, site, began, "pages are 200")
-            assert lines
-            note(fault, f"{project.answers['interface']}/sqlite")
-
-
+@EACH_PROJECT
+@named("the disk under uploads is full")
 def test_full_disk_under_uploads(project: Project, tmp_path: Path, note: Note) -> None:
+    """An upload is told to come again, and the log has a line and no traceback."""
     with small_disk(tmp_path / "disk", 4) as disk:
         variables = {
             "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
             "MEDIA_ROOT": str(disk / "media"),
         }
         with site_on(project, tmp_path / "log", **variables) as site:
-            assert upload(site) == 200
+            assert upload(site).status_code == 200
             kept = set((disk / "media").rglob("*.txt"))
-            began = len(site.log)
-            with full(disk):
-                assert [upload(site) for _ in range(3)] == [500] * 3
-                assert site.get("/accounts/login/").status_code == 200
-            assert upload(site) == 200
+            with watched_site(site) as fault:
+                with full(disk):
+                    refused = [upload(site) for _ in range(3)]
+                assert upload(site).status_code == 200
+            assert [each.status_code for each in refused] == [503] * 3
+            assert all(int(each.headers["Retry-After"]) > 0 for each in refused)
+            assert "storage is away" in site.log
+            assert "No space left on device" in site.log
+            assert "Traceback" not in site.log
             left = len(set((disk / "media").rglob("*.txt")) - kept) - 1
-            fault = seen(
-                "the disk under uploads is full", {"200": 3, "500": 3}, site, began,
-                f"{left} parts of files are left, as by Django's own storage",
-            )  # fmt: skip
-            note(fault, f"{project.answers['interface']}/sqlite")
+    assert fault.all_are_answered, fault.outcomes
+    fault.remark = (
+        f"uploads: 3 of 3 × 503; {left} parts of files are left, as by Django's own storage"
+    )
+    note(fault)
 
 
+@EACH_PROJECT
+@named("the disk under the log is full")
 def test_full_disk_under_the_log(project: Project, tmp_path: Path, note: Note) -> None:
     """Pages are answered; what was said meanwhile is lost, and the log goes on afterwards."""
     with small_disk(tmp_path / "disk", 4) as disk:
         url = f"sqlite:///{tmp_path}/db.sqlite3"
         with site_on(project, disk / "log", DATABASE_URL=url) as site:
-            with full(disk):
+            with watched_site(site) as fault, full(disk):
+                began = len(site.log)
                 # More than a page of memory, which may have room for the first of them.
                 statuses = [site.get("/accounts/login/").status_code for _ in range(60)]
-                written = write(site, 5, "full")
+                assert len(site.log) < began + 4096
             assert statuses == [200] * 60
-            assert written == [201] * 5
             began = len(site.log)
 
             def goes_on() -> bool:
@@ -161,6 +119,6 @@ def test_full_disk_under_the_log(project: Project, tmp_path: Path, note: Note) -
                 return len(site.log) > began
 
             wait_until(goes_on, "the log goes on")
-            answers = {"200": 60, "201": 5}
-            fault = seen("the disk under the log is full", answers, site, began, "the log goes on")
-            note(fault, f"{project.answers['interface']}/sqlite")
+    assert fault.all_are_answered, fault.outcomes
+    fault.remark = "the log goes on"
+    note(fault)

@@ -1,27 +1,19 @@
 """Redis and PostgreSQL that are restarted, gone, full, or do not answer."""
 
+import json
 import subprocess
 import time
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
 
 from tests.combinations import Answers, name_of
-from tests.faults.scene import PAIRS, PRODUCTS, Scene
-from tests.faults.table import Note
+from tests.faults.scene import EVERY_PAIR, PAIRS, PRODUCTS, Scene, seen_in
+from tests.faults.table import Note, named
 
 pytestmark = pytest.mark.faults
-
-
-def seen_in(pairs: list[Answers], *faults: str) -> list[Any]:
-    """Return these faults for each of these pairs."""
-    return [
-        pytest.param(pair, fault, id=f"{name_of(pair)}-{fault}")
-        for pair in pairs
-        for fault in faults
-    ]
 
 
 def with_redis(pairs: list[Answers]) -> list[Answers]:
@@ -43,77 +35,77 @@ while True:
         time.sleep(0.05)
 """
 
+REDIS = {
+    "restarted": "Redis is restarted",
+    "stopped": "Redis is stopped for 6 s",
+    "refuses": "Redis refuses writes for 6 s",
+    "hangs": "Redis hangs for 6 s (SIGSTOP)",
+}
+POSTGRESQL = {
+    "restarted": "PostgreSQL is restarted",
+    "stopped": "PostgreSQL is stopped for 12 s",
+    "hangs": "PostgreSQL hangs for 15 s (SIGSTOP)",
+}
+
 
 @pytest.mark.parametrize(
-    ("stage", "fault"),
-    seen_in(with_redis(PAIRS), "restarted", "stopped")
-    + seen_in(with_redis(PRODUCTS), "writes", "hangs"),
-    indirect=["stage"],
+    "stage",
+    [pair for name in REDIS.values() for pair in seen_in(with_redis(PAIRS), name)],
+    indirect=True,
 )
-def test_redis(scene: Scene, note: Note, fault: str) -> None:
+def test_redis(scene: Scene, note: Note) -> None:
     """Nobody notices: what is stored is found without it, a little later."""
-    names = {
-        "restarted": "Redis is restarted",
-        "stopped": "Redis is stopped for 6 s",
-        "writes": "Redis refuses writes for 6 s",
-        "hangs": "Redis hangs for 6 s (SIGSTOP)",
-    }
-    with scene.fault(names[fault]) as seen:
-        match fault:
-            case "restarted":
-                scene.restart_redis()
-            case "stopped":
-                scene.redis.close()
-                time.sleep(6)
-                scene.start_redis()
-            case "writes":
-                scene.redis_cli("config", "set", "min-replicas-to-write", "1")
-                time.sleep(6)
-                scene.redis_cli("config", "set", "min-replicas-to-write", "0")
-            case "hangs":
-                redis = scene.redis_process()
-                redis.suspend()
-                time.sleep(6)
-                redis.resume()
-    assert seen.count("200", "201") == sum(seen.outcomes.values()), seen.outcomes
-    note(seen)
+    with scene.fault() as fault:
+        if fault.name == REDIS["restarted"]:
+            scene.restart_redis()
+        elif fault.name == REDIS["stopped"]:
+            scene.redis.close()
+            time.sleep(6)
+            scene.start_redis()
+        elif fault.name == REDIS["refuses"]:
+            scene.redis_cli("config", "set", "min-replicas-to-write", "1")
+            time.sleep(6)
+            scene.redis_cli("config", "set", "min-replicas-to-write", "0")
+        else:
+            redis = scene.redis_process()
+            redis.suspend()
+            time.sleep(6)
+            redis.resume()
+    assert fault.all_are_answered, fault.outcomes
+    note(fault)
 
 
 @pytest.mark.parametrize(
-    ("stage", "fault"),
-    seen_in(PAIRS, "restarted", "stopped") + seen_in(PRODUCTS, "hangs"),
-    indirect=["stage"],
+    "stage",
+    seen_in(PAIRS, POSTGRESQL["restarted"])
+    + seen_in(PAIRS, POSTGRESQL["stopped"])
+    + seen_in(PRODUCTS, POSTGRESQL["hangs"]),
+    indirect=True,
 )
-def test_postgresql(scene: Scene, note: Note, fault: str) -> None:
+def test_postgresql(scene: Scene, note: Note) -> None:
     """Pages say so, and in time; nobody loses what was acknowledged."""
-    names = {
-        "restarted": "PostgreSQL is restarted",
-        "stopped": "PostgreSQL is stopped for 20 s",
-        "hangs": "PostgreSQL hangs for 15 s (SIGSTOP)",
-    }
-    with scene.fault(names[fault]) as seen:
-        match fault:
-            case "restarted":
-                scene.database_do("-m", "fast", "restart")
-            case "stopped":
-                scene.database_do("-m", "fast", "stop")
-                time.sleep(20)
-                scene.database_up()
-            case "hangs":
-                for process in scene.database_processes():
-                    with suppress(psutil.NoSuchProcess):
-                        process.suspend()
-                time.sleep(15)
-                scene.database_up()
-    assert seen.lost == 0, seen.outcomes
+    with scene.fault() as fault:
+        if fault.name == POSTGRESQL["restarted"]:
+            scene.database_do("-m", "fast", "restart")
+        elif fault.name == POSTGRESQL["stopped"]:
+            scene.database_do("-m", "fast", "stop")
+            time.sleep(12)
+            scene.database_up()
+        else:
+            for process in scene.database_processes():
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
+            time.sleep(15)
+            scene.database_up()
     # A restart may be over before anybody asks.
-    assert fault == "restarted" or seen.count("503") > 0, seen.outcomes
-    assert seen.count("500") == 0, seen.outcomes
-    note(seen)
+    assert fault.name == POSTGRESQL["restarted"] or fault.count("503") > 0, fault.outcomes
+    note(fault)
 
 
+@EVERY_PAIR
+@named("PostgreSQL has no connection free for 6 s")
 def test_no_connection_to_postgresql_is_free(scene: Scene, note: Note) -> None:
-    with scene.fault("PostgreSQL has no connection free for 6 s") as fault:
+    with scene.fault() as fault:
         taker = subprocess.Popen(
             [scene.project.bin / "python", "-c", TAKE, scene.variables["DATABASE_URL"]],
             stdout=subprocess.PIPE, text=True,
@@ -123,42 +115,78 @@ def test_no_connection_to_postgresql_is_free(scene: Scene, note: Note) -> None:
         time.sleep(6)
         taker.kill()
         taker.wait()
-    assert fault.lost == 0, fault.outcomes
-    assert fault.count("500") == 0, fault.outcomes
     note(fault)
 
 
-def test_row_lock_that_is_never_released(scene: Scene, note: Note) -> None:
-    """Those who want the row wait, up to the limit of a query; others are served."""
+@contextmanager
+def locked_row(scene: Scene) -> Iterator[None]:
+    """Hold the lock of a row that others want, for the block."""
     holder = subprocess.Popen(
         [scene.database.programs / "psql", scene.variables["DATABASE_URL"]],
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert holder.stdin
+    assert holder.stdout
     try:
         holder.stdin.write(
-            "begin; update users_user set first_name = 'x' where username = 'ada';\n"
+            "begin;\nupdate users_user set first_name = 'x' where username = 'ada';\n"
         )
         holder.stdin.flush()
-        time.sleep(1)
-        with scene.fault("a row stays locked; 30 requests want it") as fault:
-            waiting = [
-                subprocess.Popen(
-                    ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "90",
-                     f"{scene.site.origin}/fault/locked/"],
-                    stdout=subprocess.PIPE, text=True,
-                )
-                for _ in range(30)
-            ]  # fmt: skip
-            time.sleep(10)
-            assert all(each.poll() is None for each in waiting)
-            holder.kill()
-            holder.wait()
-            statuses = [each.communicate(timeout=60)[0] for each in waiting]
-            fault.remark = f"those who waited: {statuses.count('200')} of 30 × 200"
+        assert [holder.stdout.readline() for _ in range(2)] == ["BEGIN\n", "UPDATE 1\n"]
+        yield
     finally:
         holder.kill()
         holder.wait()
-    assert statuses == ["200"] * 30
-    assert fault.count("200", "201") == sum(fault.outcomes.values()), fault.outcomes
-    note(fault)
+
+
+def ask_for_it(scene: Scene, count: int) -> list[tuple[str, float]]:
+    """Ask for the locked row so often at once; return status and Retry-After, and seconds."""
+    asking = [
+        subprocess.Popen(
+            ["curl", "-s", "-o", "/dev/null", "-m", "60",
+             "-w", "%{http_code} %header{retry-after},%{time_total}",
+             f"{scene.site.origin}/fault/locked/"],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    told = [each.communicate(timeout=90)[0].partition(",") for each in asking]
+    return [(status, float(seconds)) for status, _, seconds in told]
+
+
+def log_has(scene: Scene, **fields: object) -> bool:
+    lines = [json.loads(line) for line in scene.site.log.splitlines() if line.startswith("{")]
+    return any(fields.items() <= line.items() for line in lines)
+
+
+@pytest.mark.parametrize("stage", PRODUCTS, ids=name_of, indirect=True)
+@named("a row stays locked; 60 requests want it")
+def test_row_lock_that_is_never_released(scene: Scene, note: Note) -> None:
+    """Those who want the row are told to come again, after half of DATABASE_TIMEOUT; others are
+    served all along, and no thread stays with it."""
+    limit = 5.0
+    scene.site.stop()
+    scene.variables["DATABASE_TIMEOUT"] = f"{limit:.0f}"
+    scene.start_again()
+    try:
+        with scene.fault() as fault:
+            with locked_row(scene):
+                # Twice: the second ones get the threads of the first ones.
+                found = ask_for_it(scene, 30) + ask_for_it(scene, 30)
+            # As soon as the lock is gone.
+            assert [status for status, _ in ask_for_it(scene, 5)] == ["200 "] * 5
+        assert [status for status, _ in found] == ["503 10"] * 60, found
+        # 30 of them wait for a thread as well: there are fewer.
+        assert min(seconds for _, seconds in found) > limit / 2 - 0.1
+        assert "canceling statement due to lock timeout" in scene.site.log
+        # The access lines say which pages waited.
+        assert log_has(scene, path="/fault/locked/", status=503, away="database")
+        assert fault.all_are_answered, fault.outcomes
+        fault.remark = "those who want it: 60 of 60 × 503"
+        # All others meanwhile.
+        fault.keeps_its_pace(fault.began, fault.over)
+        note(fault)
+    finally:
+        scene.variables.pop("DATABASE_TIMEOUT")
+        scene.site.stop()
+        scene.start_again()

@@ -4,6 +4,7 @@
 The log has a line when an outage begins, one per minute while it lasts, and one at its end.
 """
 
+import errno
 import logging
 import threading
 import time
@@ -18,9 +19,10 @@ logger = structlog.get_logger(__name__)
 # Seconds between two log lines about the same outage.
 INTERVAL = 60
 
-# How PostgreSQL's error codes begin if all clients are affected: connection, limits,
-# shutdown, disk. https://www.postgresql.org/docs/current/errcodes-appendix.html
-POSTGRESQL = ("08", "53", "57P", "58")
+# How PostgreSQL's error codes begin if it is not the query's fault: connection, limits, a
+# lock of another transaction, shutdown, disk.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+POSTGRESQL = ("08", "53", "55P03", "57P", "58")
 # The same for SQLite (https://sqlite.org/rescode.html), and the exceptions of redis-py.
 SQLITE = ("BUSY", "CANTOPEN", "FULL", "IOERR", "READONLY")
 REDIS = {
@@ -71,7 +73,7 @@ class Outage:
             logger.info(f"{self.name} is back", seconds=seconds, failures=failures)
 
 
-database, redis = Outage("database"), Outage("Redis")
+database, redis, storage = Outage("database"), Outage("Redis"), Outage("storage")
 
 
 def outage_of(error: BaseException | None) -> Outage | None:
@@ -87,6 +89,9 @@ def outage_of(error: BaseException | None) -> Outage | None:
             # Without a code, PostgreSQL was not reached.
             away = (getattr(cause, "sqlstate", None) or "08").startswith(POSTGRESQL)
         return database if away else None
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # An upload cannot be written. The log does not say when there is room again.
+        return storage
     # Compared by name, because a site may not have redis-py installed.
     for one in type(error).__mro__:
         if one.__module__ == "redis.exceptions" and one.__name__ in REDIS:

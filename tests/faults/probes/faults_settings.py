@@ -19,6 +19,12 @@ if release := os.environ.get("FAULTS_RELEASE"):
     if new:
         time.sleep(float(new))
 
+# gunicorn loads the settings before its workers: see hurried.py for uvicorn.
+if seconds_to_read := os.environ.get("FAULTS_READ_TIMEOUT"):
+    from serving import gunicorn_worker
+
+    gunicorn_worker.READ_TIMEOUT = int(seconds_to_read)
+
 # Seconds by which the clock of this host is wrong, which a file may change at any time.
 if clock := os.environ.get("FAULTS_CLOCK"):
     now, seconds = timezone.now, time.time

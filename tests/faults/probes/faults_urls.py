@@ -8,11 +8,12 @@ from config.urls import handler500 as handler500
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 User = get_user_model()
+LARGE = b"x" * 5_000_000
 leaked: list[bytes] = []
 
 
@@ -47,6 +48,11 @@ def leak(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"pid": os.getpid(), "mebibytes": 8 * len(leaked)})
 
 
+def large(request: HttpRequest) -> HttpResponse:
+    """Answer with 5 MB at once."""
+    return HttpResponse(LARGE)
+
+
 def backend(request: HttpRequest) -> JsonResponse:
     """Tell which of PostgreSQL's processes serves this thread."""
     with connection.cursor() as cursor:
@@ -61,6 +67,7 @@ urlpatterns = [
     path("fault/locked/", locked),
     path("fault/never/", never),
     path("fault/leak/", leak),
+    path("fault/large/", large),
     path("fault/query/", backend),
     path("", include("probe_urls")),
 ]

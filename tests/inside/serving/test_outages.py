@@ -1,5 +1,6 @@
 """What is away is told to the log once, and to people with a 503."""
 
+import errno
 import logging
 import sqlite3
 from typing import Any
@@ -55,6 +56,8 @@ def of_postgresql(cause: Exception) -> OperationalError:
         of_postgresql(errors.CannotConnectNow()),
         of_postgresql(errors.TooManyConnections()),
         of_postgresql(errors.DiskFull()),
+        # Another transaction holds a lock for too long.
+        of_postgresql(errors.LockNotAvailable()),
 {% endif %}
     ],
 )
@@ -71,7 +74,7 @@ def test_database_that_answers_nobody_is_away(error: Exception) -> None:
         LookupError("wrong"),
         ConnectionError("of another site"),
 {% if cookiecutter.__postgresql %}
-        # A query that takes too long, and two that wait for each other.
+        # A query that takes too long in itself, and two that wait for each other.
         of_postgresql(errors.QueryCanceled()),
         of_postgresql(errors.DeadlockDetected()),
 {% endif %}
@@ -83,6 +86,12 @@ def test_database_that_answers_nobody_is_away(error: Exception) -> None:
 )
 def test_what_is_wrong_is_not_away(error: Exception | None) -> None:
     assert outage_of(error) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_an_outage_of_the_storage(number: int) -> None:
+    assert outage_of(OSError(number, "full")) is outages.storage
+    assert outage_of(OSError(errno.EACCES, "not yours")) is None
 
 
 @pytest.mark.django_db
@@ -206,6 +215,7 @@ def test_what_nobody_waits_for_has_its_traceback_unless_something_is_away(
     ("error", "status", "text"),
     [
         (of_sqlite("SQLITE_CANTOPEN"), 503, "The database cannot be reached"),
+        (OSError(errno.ENOSPC, "full"), 503, "The storage cannot be reached"),
         (LookupError("wrong"), 500, "Something went wrong"),
     ],
 )
