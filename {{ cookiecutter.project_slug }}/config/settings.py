@@ -94,8 +94,7 @@ ASGI_APPLICATION = "config.asgi.application"
 {% endif %}
 {% if cookiecutter.__both %}
 
-# Paths that go to the ASGI server: WebSockets, server-sent events, async views. All other
-# paths go to the WSGI server.
+# Paths of the ASGI server: WebSockets, streams, async views. The WSGI server has all others.
 ASGI_PATHS = ["/ws/", "/events/", "/async/"]
 {% endif %}
 
@@ -120,8 +119,7 @@ MAX_VIEW_THREADS = 200
 MAX_OTHER_THREADS = 100
 
 {% endif %}
-# A thread keeps its connection for a minute, instead of opening one for every request. The
-# connection is checked before each request.
+# A thread keeps its connection for a minute. Each request checks it first.
 {% if cookiecutter.__asgi %}
 DATABASES["default"]["CONN_MAX_AGE"] = 60 if FAST_ASGI else 0
 {% else %}
@@ -158,8 +156,7 @@ if environment.REDIS_URL:
         }
     }
 {% if cookiecutter.__channels %}
-    # Redis publish/subscribe stores nothing. If a message must not be lost, store it in the
-    # database first.
+    # Redis publish/subscribe stores nothing. First store messages that must not be lost.
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
