@@ -62,8 +62,9 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
         if hasattr(record, "finished"):
             return str(record.msg)
         if record.name.startswith("django.security."):
-            # Anybody can cause these, and the sentence says it all.
-            record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+            # Any client can cause these, and the message is enough.
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.exc_info = None
         return super().format(record)
 
 

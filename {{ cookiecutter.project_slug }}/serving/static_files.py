@@ -80,8 +80,8 @@ class WSGIStaticFiles(Published, ServeStatic):
         path = environ["PATH_INFO"].encode("latin-1").decode(errors="replace")
         file = self.files.get(path)
         # HTTP/1.1 requires Host. The edge refuses requests without it.
-        host_is_optional = environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
-        if file is None or not environ.get("HTTP_HOST", host_is_optional):
+        optional = environ.get("SERVER_PROTOCOL") != "HTTP/1.1"
+        if file is None or not environ.get("HTTP_HOST", optional):
             other: Iterable[bytes] = self.application(environ, start_response)
             return other
 
@@ -114,9 +114,8 @@ class ASGIStaticFiles(Published, ServeStaticASGI):
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         file = self.files.get(scope["path"]) if scope["type"] == "http" else None
         # HTTP/1.1 requires Host. The edge refuses requests without it.
-        host_is_optional = scope.get("http_version") != "1.1"
-        names = (name for name, _ in scope["headers"])
-        if file is None or not (host_is_optional or b"host" in names):
+        optional = scope.get("http_version") != "1.1"
+        if file is None or not (optional or any(n == b"host" for n, _ in scope["headers"])):
             await self.application(scope, receive, send)
             return
 
