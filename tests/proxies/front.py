@@ -114,13 +114,20 @@ class Front:
         with self.browser() as client:
             return client.get(path, **options)
 
-    def socket(self, cookies: str = "", origin: str = ORIGIN) -> ClientConnection:
+    def socket(
+        self,
+        cookies: str = "",
+        origin: str = ORIGIN,
+        path: str = "/ws/chat/lobby/",
+        address: str = CLIENT,
+        headers: dict[str, str] | None = None,
+    ) -> ClientConnection:
         return connect(
-            f"wss://{DOMAIN}/ws/chat/lobby/",
+            f"wss://{DOMAIN}{path}",
             ssl=self.trust,
             origin=origin,  # type: ignore[arg-type]
-            additional_headers={"Cookie": cookies},
-            source_address=(CLIENT, 0),
+            additional_headers={"Cookie": cookies, **(headers or {})},
+            source_address=(address, 0),
             open_timeout=20,
             proxy=None,
         )
@@ -131,11 +138,16 @@ def cookies_of(client: httpx.Client) -> str:
 
 
 def variables_for(
-    variables: dict[str, str], stack: ExitStack, project: Project, folder: Path
+    variables: dict[str, str],
+    stack: ExitStack,
+    project: Project,
+    folder: Path,
+    https: bool = True,
 ) -> dict[str, str]:
     """Return the variables of production: a domain, https, and a Redis in this network."""
     variables = variables | {"DJANGO_ALLOWED_HOSTS": DOMAIN, "FORWARDED_ALLOW_IPS": "127.0.0.1"}
-    del variables["DJANGO_HTTPS"]
+    if https:
+        del variables["DJANGO_HTTPS"]
     if not project.is_(realtime="none"):
         (folder / "redis").mkdir()
         variables["REDIS_URL"] = stack.enter_context(services.redis(folder / "redis"))
@@ -143,7 +155,10 @@ def variables_for(
 
 
 def emitted(bake: Bake, answers: Answers, proxy: str) -> str:
-    """Return the emitted configuration of a proxy for these answers."""
+    """Return the emitted configuration of a proxy for these answers; "serve" is the one of
+    `just serve`."""
+    if proxy == "serve":
+        return bake(**answers, deployment="none").read("config/Caddyfile")
     return bake(**answers, deployment=PROXIES[proxy]).read(FILES[proxy])
 
 
@@ -161,7 +176,7 @@ def standing(
     places = REPLICAS if proxy == "caddy" else UNITS
     with network() as own, ExitStack() as stack:
         with own.inside():
-            variables = variables_for(variables, stack, project, folder)
+            variables = variables_for(variables, stack, project, folder, proxy != "serve")
             variables["WEB_CONCURRENCY"] = "1" if proxy == "caddy" else "2"
             (folder / "media").mkdir()
             variables["MEDIA_ROOT"] = str(folder / "media")

@@ -17,6 +17,8 @@ from tests.proxies.network import DOMAIN
 from tests.services import wait_until
 
 ORIGIN = f"https://{DOMAIN}"
+# The proxy of `just serve` answers on this machine only, in plain http.
+SERVE = "http://127.0.0.1:8000"
 
 
 def status(url: str, **options: Any) -> int:
@@ -32,16 +34,16 @@ def proxy_running(
 ) -> Iterator[ssl.SSLContext]:
     """Run a proxy of which `text` is the configuration; yield what its visitors trust."""
     folder.mkdir()
-    start = {"caddy": caddy_command, "nginx": nginx_command}[proxy]
+    start = {"caddy": caddy_command, "nginx": nginx_command, "serve": serve_command}[proxy]
     command, authority = start(text, folder, names)
-    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust, origin = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), SERVE if proxy == "serve" else ORIGIN
     with process(command, folder / "log", env=proxy_environment(folder)) as started:
 
         def answers() -> bool:
             assert started.poll() is None, f"{proxy} ended at once"
             with suppress(OSError):
                 trust.load_verify_locations(authority)
-            return status(ORIGIN, verify=trust) not in (0, 502, 503)
+            return status(origin, verify=trust) not in (0, 502, 503)
 
         wait_until(answers, f"{proxy} answers", 60)
         yield trust
@@ -78,6 +80,22 @@ def caddy_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple
     media = folder.parent / "media"
     media.mkdir(exist_ok=True)
     return mounted({folder / "hosts": "/etc/hosts", media: "/media"}, command), authority
+
+
+def serve_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple[list[str], Path]:
+    """As config/serve.py does it, with the servers where they stand behind nginx."""
+    (folder / "Caddyfile").write_text(text)
+    variables = {
+        "PORT": 8000,
+        "WSGI_PORT": 8001,
+        "ASGI_PORT": 8002,
+        "ASGI_PATHS": "/ws/* /events/* /async/*",
+    }
+    return [
+        "env", *(f"{name}={value}" for name, value in variables.items()),
+        program("caddy", "caddy"), "run", "--adapter", "caddyfile",
+        "--config", str(folder / "Caddyfile"),
+    ], folder / "none"  # fmt: skip
 
 
 def nginx_command(text: str, folder: Path, names: dict[str, list[str]]) -> tuple[list[str], Path]:

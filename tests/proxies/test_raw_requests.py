@@ -5,6 +5,8 @@ is hidden in it another: what the servers' logs have of these is what reached Dj
 """
 
 import re
+import socket
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
@@ -12,13 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from tests import raw, shapes
 from tests.conftest import Bake, Prepare
-from tests.proxies.front import PROXIES, Front, cookies_of, emitted, standing
+from tests.proxies.front import PROXIES, Front, Server, emitted, standing
 from tests.proxies.network import DOMAIN, SITE
 from tests.proxies.programs import ORIGIN
+from tests.site import close_code, next_frame
 
 pytestmark = pytest.mark.deploy
 
@@ -26,7 +32,11 @@ pytestmark = pytest.mark.deploy
 ANSWERS = {"interface": "both", "realtime": "channels", "database": "sqlite"}
 
 
-@pytest.fixture(scope="module", params=PROXIES, ids=lambda proxy: f"both-channels-sqlite-{proxy}")
+@pytest.fixture(
+    scope="module",
+    params=[*PROXIES, "serve"],
+    ids=lambda proxy: f"both-channels-sqlite-{proxy}",
+)
 def started(
     request: pytest.FixtureRequest,
     prepared: Prepare,
@@ -46,49 +56,115 @@ class Door:
     front: Front
     name: str
     path: str
-    number: int | None = None
+    # The server behind it, and whether there is no proxy before that.
+    number: int
+    direct: bool = False
 
     @property
-    def direct(self) -> bool:
-        return self.number is not None
+    def server(self) -> Server:
+        return self.front.servers[self.number]
+
+    @property
+    def origin(self) -> str:
+        return SERVE_ORIGIN if self.front.proxy == "serve" else ORIGIN
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return None if self.direct or self.front.proxy == "serve" else self.front.trust
+
+    @property
+    def address(self) -> tuple[str, int]:
+        if self.direct:
+            return self.server.host, self.server.port
+        return ("127.0.0.1", 8000) if self.front.proxy == "serve" else (SITE, 443)
+
+    @property
+    def headers(self) -> list[str]:
+        """Return what it takes to be taken for a client of https."""
+        return ["X-Forwarded-Proto: https"] if self.direct else []
 
     def say(self, data: bytes | list[bytes], **options: object) -> raw.Said:
         """Send bytes in which {H} is the host."""
-        if self.number is not None:
-            server = self.front.servers[self.number]
-            return raw.say((server.host, server.port), data, **options)  # type: ignore[arg-type]
-        return raw.say((SITE, 443), data, tls=self.front.trust, name=DOMAIN, **options)  # type: ignore[arg-type]
+        return raw.say(self.address, data, tls=self.tls, name=DOMAIN, **options)  # type: ignore[arg-type]
 
-    def request(self, word: str, *headers: str, path: str = "") -> bytes:
+    def request(self, word: str, *headers: str, path: str = "", host: str = DOMAIN) -> bytes:
         """Return a request that asks for an answer with `word` in it."""
         lines = [
-            f"GET {path or self.path + word + '/'} HTTP/1.1", f"Host: {DOMAIN}",
-            *(["X-Forwarded-Proto: https"] if self.direct else []), *headers,
+            f"GET {path or self.path + word + '/'} HTTP/1.1", f"Host: {host}",
+            *self.headers, *headers,
         ]  # fmt: skip
         return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
+
+    def handshake(self, *headers: str, path: str = "/ws/chat/lobby/", host: str = DOMAIN) -> bytes:
+        """Return the handshake of a WebSocket, from a page of the site."""
+        origin = f"Origin: {self.origin.replace(DOMAIN, host)}"
+        data = self.request("", *headers, *HANDSHAKE, origin, path=path, host=host)
+        return data.replace(b"Connection: close", b"Connection: Upgrade")
+
+    def socket(self, cookies: str) -> ClientConnection:
+        """Open a WebSocket as a browser does that has these cookies."""
+        connection = socket.create_connection(self.address, timeout=20)
+        if self.tls:
+            connection = self.tls.wrap_socket(connection, server_hostname=DOMAIN)
+        return connect(
+            f"ws://{DOMAIN}/ws/chat/lobby/",
+            sock=connection,
+            origin=self.origin,  # type: ignore[arg-type]
+            additional_headers=dict(
+                line.split(": ", 1) for line in [*self.headers, f"Cookie: {cookies}"]
+            ),
+            open_timeout=20,
+            proxy=None,
+        )
 
 
 def doors(front: Front) -> list[Door]:
     """Return the ways in of a site; nginx and Caddy have the same servers behind them."""
     found = [
-        Door(front, f"{front.proxy} to gunicorn", "/probe/echo/"),
-        Door(front, f"{front.proxy} to uvicorn", "/async/echo/"),
+        Door(front, f"{front.proxy} to gunicorn", "/probe/echo/", 0),
+        Door(front, f"{front.proxy} to uvicorn", "/async/echo/", 1),
     ]
     if front.proxy == "nginx":
         found += [
-            Door(front, "gunicorn", "/probe/echo/", 0),
-            Door(front, "uvicorn", "/async/echo/", 1),
+            Door(front, "gunicorn", "/probe/echo/", 0, direct=True),
+            Door(front, "uvicorn", "/async/echo/", 1, direct=True),
         ]
     return found
 
 
+def log_in(front: Front, *users: str) -> dict[str, str]:
+    """Return the cookies of these users, who logged in without a proxy."""
+    found = {}
+    server = front.servers[0]
+    for user in users:
+        with httpx.Client(
+            base_url=f"http://{server.host}:{server.port}",
+            headers={"Host": DOMAIN, "X-Forwarded-Proto": "https", "Origin": ORIGIN},
+            timeout=30,
+        ) as client:
+            # Its cookies are for https only.
+            page = client.get("/accounts/login/")
+            token = page.cookies["csrftoken"]
+            answer = client.post(
+                "/accounts/login/",
+                data={
+                    "username": user,
+                    "password": f"password-of-{user}",
+                    "csrfmiddlewaretoken": token,
+                },
+                headers={"Cookie": f"csrftoken={token}"},
+            )
+            assert answer.status_code == 302, answer.text
+            found[user] = "; ".join(f"{name}={value}" for name, value in answer.cookies.items())
+    return found
+
+
+SERVE_ORIGIN = f"http://{DOMAIN}"
 HANDSHAKE = (
     "Upgrade: websocket", "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Origin: {ORIGIN}",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 )  # fmt: skip
-LINE, HEADERS, HEAD = 8 * 1024, 100, 16 * 1024
-# What a proxy adds, at most.
-ADDED, ADDED_LINES = 1024, 10
+LINE, HEADERS, HEAD, FRAME = 8 * 1024, 100, 16 * 1024, 64 * 1024
 
 
 def of_length(request: bytes, padding: bytes, line: int, length: int) -> bytes:
@@ -98,9 +174,51 @@ def of_length(request: bytes, padding: bytes, line: int, length: int) -> bytes:
     return b"\r\n".join(lines)
 
 
+def size_of(request: bytes) -> tuple[int, int]:
+    """Return how many headers there are in the head of a request, and how many bytes of them."""
+    lines = request.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    return len(lines), sum(len(line) + len(b"\r\n") for line in lines)
+
+
+def added(door: Door, request: bytes) -> tuple[int, int]:
+    """Return how many headers, and bytes of them, a proxy adds to a request.
+
+    In the place of the server somebody stands who writes down what arrives.
+    """
+    if door.direct:
+        return 0, 0
+    server = door.server
+    server.running.close()
+    try:
+        with socket.create_server((server.host, server.port)) as listener:
+            listener.settimeout(30)
+            with ThreadPoolExecutor(1) as pool:
+                said = pool.submit(inside, door, request)
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(30)
+                    received = b""
+                    while b"\r\n\r\n" not in received:
+                        received += connection.recv(65536)
+                    connection.sendall(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                    )
+                assert said.result().statuses == [200]
+    finally:
+        server.start()
+        server.wait()
+    before, after = size_of(request), size_of(received)
+    return after[0] - before[0], after[1] - before[1]
+
+
+def inside(door: Door, request: bytes) -> raw.Said:
+    """Say it, in another thread than the test's."""
+    with door.front.network.inside():
+        return door.say(request)
+
+
 def test_each_limit_is_the_same_on_every_way_in(front: Front) -> None:
     for door in doors(front):
-        added, added_lines = (0, 0) if door.direct else (ADDED, ADDED_LINES)
 
         def status(
             *headers: str, path: str = "", line: int = -1, length: int = 0, door=door
@@ -119,15 +237,17 @@ def test_each_limit_is_the_same_on_every_way_in(front: Front) -> None:
         assert status(path=path, line=0, length=LINE + 1) == 414, door.name
         assert status("X: @", line=header, length=LINE) == 200, door.name
         assert status("X: @", line=header, length=LINE + 1) == 431, door.name
-        own = door.request("limit").count(b"\r\n") - 2
-        many = [f"X-{number}: x" for number in range(HEADERS - own)]
-        assert status(*many[added_lines:]) == 200, door.name
-        assert status(*many, "X-1: x") == 431, door.name
-        size = len(door.request("limit").partition(b"\r\n")[2]) - len("\r\n")
-        room = HEAD - size - len("X: \r\nY: \r\nZ: \r\n") - 12_000
-        rows = ["X: " + "x" * 6000, "Y: " + "x" * 6000]
-        assert status(*rows, "Z: " + "x" * (room - added)) == 200, door.name
-        assert status(*rows, "Z: " + "x" * (room + 1)) == 431, door.name
+        # What a proxy adds counts.
+        rows = ["X: " + "x" * 6000, "Y: " + "y" * 6000, "Z: "]
+        request = door.request("limit", *rows)
+        (own, size), (added_lines, added_bytes) = size_of(request), added(door, request)
+        assert (0, 0) <= (added_lines, added_bytes) <= (10, 1024), door.name
+        many = [f"X-{number}: x" for number in range(HEADERS - own - added_lines + len(rows))]
+        assert status(*many) == 200, (door.name, added_lines)
+        assert status(*many, "X-1: x") == 431, (door.name, added_lines)
+        room = "z" * (HEAD - size - added_bytes)
+        assert status(*rows[:2], f"Z: {room}") == 200, (door.name, added_bytes)
+        assert status(*rows[:2], f"Z: {room}z") == 431, (door.name, added_bytes)
         # More than any proxy reads.
         assert status(*["X: " + "x" * 8000] * 30) == 431, door.name
 
@@ -143,8 +263,7 @@ def test_handshake_over_a_limit_is_answered_and_closed(front: Front) -> None:
                 ("/ws/chat/lobby/", [f"X-{number}: a" for number in range(140)], 431),
                 ("/ws/chat/lobby/", ["Content-Length: 5"], None),
             ):
-                data = door.request("", *headers, *HANDSHAKE, path=path)
-                data = data.replace(b"Connection: close", b"Connection: Upgrade")
+                data = door.handshake(*headers, path=path)
                 # A proxy may keep its own connection.
                 said = door.say(data + b"hello" * (status is None), until_closed=door.direct)
                 assert said.closed or not door.direct, f"{door.name} {headers}: {said}"
@@ -152,9 +271,63 @@ def test_handshake_over_a_limit_is_answered_and_closed(front: Front) -> None:
                 assert status in (None, said.statuses[0]), f"{door.name} {path[:99]}: {said}"
 
 
+def test_message_at_the_limit_is_taken_and_one_byte_more_closes_its_socket(front: Front) -> None:
+    cookies = log_in(front, "ada")["ada"]
+    # A frame of its own that is larger, and pieces that are one message together.
+    shapes = ([FRAME], [FRAME - 1, 1], [1] * 10 + [FRAME - 10])
+    for door in doors(front):
+        if "uvicorn" not in door.name:
+            continue
+        for sizes in shapes:
+            for more in (0, 1):
+                parts = ["x" * size for size in sizes[:-1]] + ["x" * (sizes[-1] + more)]
+                with door.socket(cookies) as channel:
+                    # It may be closed before all is said.
+                    with suppress(ConnectionClosed):
+                        channel.send(parts[0] if len(parts) == 1 else parts)
+                    if more:
+                        assert close_code(channel) == 1009, (door.name, sizes)
+                    else:
+                        # It is no message of the chat; but it was read.
+                        assert next_frame(channel, "error")["text"], (door.name, sizes)
+                        channel.send('{"type": "ping"}')
+                        assert next_frame(channel, "pong"), (door.name, sizes)
+
+
+def test_dot_behind_the_host_makes_no_difference(front: Front) -> None:
+    """For a page, its form and a socket: all three compare the host with something."""
+    cookies = log_in(front, "ada")["ada"]
+    token = re.findall(r"csrftoken=(\w+)", cookies)[0]
+    host = f"{DOMAIN}."
+    for door in doors(front):
+        if front.proxy == "caddy":
+            # It sends browsers to the name as it is usual.
+            for port in ("", ":8443"):
+                said = door.say(door.request("x", host=f"{host}{port}"))
+                assert said.statuses == [308], f"{door.name}: {said}"
+                to = f"\r\nlocation: https://{DOMAIN}{port}{door.path}x/\r\n"
+                assert to.encode() in said.answers[0][1].lower() + b"\r\n"
+            continue
+        if "uvicorn" in door.name:
+            said = door.say(door.handshake(f"Cookie: {cookies}", host=host), seconds=5)
+            assert b"HTTP/1.1 101" in said.rest or 101 in said.statuses, f"{door.name}: {said}"
+            continue
+        said = door.say(door.request("", path="/accounts/login/", host=host))
+        assert said.statuses == [200], f"{door.name}: {said}"
+        body = f"csrfmiddlewaretoken={token}&old_password=no"
+        form = door.request(
+            "", f"Cookie: {cookies}", f"Origin: {door.origin}.", f"Content-Length: {len(body)}",
+            "Content-Type: application/x-www-form-urlencoded",
+            path="/accounts/password_change/", host=host,
+        ).replace(b"GET", b"POST", 1)  # fmt: skip
+        said = door.say(form + body.encode())
+        # The page again, with what was wrong in the form.
+        assert said.statuses == [200], f"{door.name}: {said}"
+        assert b"entered incorrectly" in said.answers[0][2], door.name
+
+
 def test_cookies_in_two_headers_are_all_read(front: Front) -> None:
-    with front.browser("ada") as client:
-        cookies = cookies_of(client).split("; ")
+    cookies = log_in(front, "ada")["ada"].split("; ")
     for door in doors(front):
         said = door.say(door.request("x", "Cookie: a=1,2", "Cookie: b=3; c=4"))
         _, _, body = said.answers[0]
@@ -162,15 +335,14 @@ def test_cookies_in_two_headers_are_all_read(front: Front) -> None:
         if "uvicorn" in door.name:
             for order in (cookies, cookies[::-1]):
                 headers = [f"Cookie: {cookie}" for cookie in order]
-                data = door.request("", *headers, *HANDSHAKE, path="/ws/chat/lobby/")
-                data = data.replace(b"Connection: close", b"Connection: Upgrade")
-                with suppress(OSError):
-                    said = door.say(data, seconds=3)
-                assert b"HTTP/1.1 101" in (said.rest or b"") or 101 in said.statuses, door.name
+                said = door.say(door.handshake(*headers), seconds=3)
+                assert b"HTTP/1.1 101" in said.rest or 101 in said.statuses, door.name
 
 
 def test_form_through_a_forwarded_port_is_taken(front: Front) -> None:
     """As through a tunnel or a container's port: Host and Origin have it, the site has not."""
+    if front.proxy == "serve":
+        return
     for host in (f"{DOMAIN}:8443", DOMAIN.upper()):
         with front.browser() as client:
             client.headers.update({"Host": host, "Origin": f"https://{host}"})
@@ -196,6 +368,8 @@ def test_no_shape_makes_two_requests_of_one(front: Front) -> None:
     A server that refuses closes the connection: what follows may be anything. Meanwhile others
     ask, and get their own answers.
     """
+    if front.proxy == "serve":
+        return  # No stranger reaches it.
     ended = threading.Event()
     jobs = [(door, name) for door in doors(front) for name in shapes.SHAPES]
     words = {job: uuid.uuid4().hex for job in jobs}
@@ -221,14 +395,14 @@ def test_no_shape_makes_two_requests_of_one(front: Front) -> None:
                 ended.wait(0.05)
         return wrong
 
-    def inside(job: tuple[Door, str]) -> raw.Said:
+    def send_inside(job: tuple[Door, str]) -> raw.Said:
         with front.network.inside():
             return send(job)
 
     with ThreadPoolExecutor(2) as visitors, ThreadPoolExecutor(24) as pool:
         visits = [visitors.submit(visit, path) for path in ("/probe/echo/", "/async/echo/")]
         try:
-            found = dict(zip(jobs, pool.map(inside, jobs), strict=True))
+            found = dict(zip(jobs, pool.map(send_inside, jobs), strict=True))
         finally:
             ended.set()
         assert [line for future in visits for line in future.result()] == []

@@ -4,10 +4,11 @@ import re
 import socket
 import ssl
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.proxies.front import Front
 from tests.proxies.network import CLIENT, DOMAIN, OTHER_CLIENT, SITE
@@ -99,6 +100,39 @@ def test_client_is_known_and_what_it_claims_is_not_believed(front: Front) -> Non
             # The proxy's own, which has at most hyphens in it.
             assert re.fullmatch(r"[0-9a-f-]{32,36}", facts["request_id"])
             assert answer.headers["X-Request-ID"] == facts["request_id"]
+
+
+# Of serving/sockets.py: without a log-in, of one address in each process.
+SOCKETS_OF_ADDRESS = 50
+
+
+def test_address_of_a_socket_is_not_what_its_client_claims(front: Front) -> None:
+    """Or the limit of sockets without a log-in would be none."""
+    if not front.project.is_(realtime="channels"):
+        return
+    path, refusal = "/ws/status/", None
+    processes = int(front.servers[-1].variables["WEB_CONCURRENCY"])
+    with ExitStack() as stack:
+        for number in range(SOCKETS_OF_ADDRESS * processes + 1):
+            claimed = f"203.0.113.{number}"
+            forged = {
+                "X-Forwarded-For": claimed,
+                "X_Forwarded_For": claimed,
+                "X-Real-IP": claimed,
+                "Forwarded": f"for={claimed}",
+            }
+            try:
+                stack.enter_context(front.socket(path=path, headers=forged))
+            except InvalidStatus as refused:
+                refusal = refused.response.status_code
+                break
+        # None: each was taken for somebody else.
+        assert (refusal, number >= SOCKETS_OF_ADDRESS) == (429, True)
+        # Somebody else is let in, into one of the processes at least.
+        stack.enter_context(front.socket(path=path, address=OTHER_CLIENT))
+    log = "".join(server.log.read_text() for server in front.servers)
+    assert '"refused": "too many sockets of this address"' in log
+    assert "203.0.113." not in log
 
 
 def test_readiness_is_told_inside_only(front: Front) -> None:
