@@ -76,6 +76,34 @@ def replace(project: Project, name: str, old: str, new: str) -> None:
     (project.path / name).write_text(text.replace(old, new))
 
 
+def add_sign_up(project: Project) -> None:
+    """Edit a project as docs/accounts.md says it; its commands are left."""
+    page = PAGE.read_text(encoding="utf-8")
+    settings, urls = blocks(page)
+    (layout,) = re.findall(r"^```html\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    # allauth's log-in is in the place of Django's.
+    lines = project.read("config/urls.py").splitlines(keepends=True)
+    old = ('    path("accounts/', f"from {project.slug}.users.login import ")
+    kept = [line for line in lines if not line.startswith(old)]
+    assert len(lines) - len(kept) == 4
+    (project.path / "config" / "urls.py").write_text("".join(kept) + urls)
+    with (project.path / "config" / "settings.py").open("a") as file:
+        file.write(settings)
+    templates = project.path / project.slug / "templates"
+    (templates / "allauth" / "layouts").mkdir(parents=True)
+    (templates / "allauth" / "layouts" / "base.html").write_text(layout)
+    for before, after in (
+        ("login", "account_login"),
+        ("logout", "account_logout"),
+        ("password_change", "account_change_password"),
+    ):
+        assert f"`{before}`" in page
+        assert f"`{after}`" in page
+        base = str((templates / "base.html").relative_to(project.path))
+        replace(project, base, f"{{% url '{before}' ", f"{{% url '{after}' ")
+    (project.path / "tests" / "test_accounts.py").unlink()
+
+
 def equip(project: Project, variables: dict[str, str]) -> None:
     """Install the packages into one environment, and edit the project for all of them."""
     names = [name for installed in PACKAGES.values() for name in installed]
@@ -85,15 +113,10 @@ def equip(project: Project, variables: dict[str, str]) -> None:
     (project.path / "extras" / "migrations" / "__init__.py").touch()
 
     config = project.path / "config"
-    # What people copy from the pages, and then the rest.
-    settings, urls = blocks(PAGE.read_text(encoding="utf-8"))
+    # What people do as the pages say it, and then the rest.
+    add_sign_up(project)
     _, _, section = project.read("README.md").partition("## Users, and background work\n")
-    texts = {"settings.py": settings + blocks(section)[0], "urls.py": urls}
-    # allauth's log-in is in the place of Django's.
-    lines = project.read("config/urls.py").splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith('    path("accounts/')]
-    assert len(lines) - len(kept) == 3
-    (config / "urls.py").write_text("".join(kept))
+    texts = {"settings.py": blocks(section)[0], "urls.py": ""}
     for name, text in texts.items():
         with (config / name).open("a") as file:
             file.write(text + (HERE / name).read_text())

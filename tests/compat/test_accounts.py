@@ -7,9 +7,27 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.compat.shop import Shop, row, word
+from tests.compat import add_sign_up
+from tests.compat.shop import PROJECTS, Shop, row, word
+from tests.conftest import Bake
+from tests.project import uv
 
 pytestmark = pytest.mark.compat
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "both"])
+def test_project_with_sign_up_passes_its_lint_and_its_tests(interface: str, bake: Bake) -> None:
+    """After no more than what docs/accounts.md says."""
+    project = bake(**PROJECTS[interface])
+    project.must(uv(), "add", "--quiet", "django-allauth")
+    add_sign_up(project)
+    project.install()
+    project.must("just", "manage", "migrate")
+
+    project.must("just", "lint")
+    output = project.must("just", "test", "-q", "-p", "no:cacheprovider")
+
+    assert re.search(r"\b\d+ passed", output)
 
 
 @row("django-allauth")
@@ -33,6 +51,12 @@ def test_allauth(shop: Shop) -> None:
         shop.site.submit(client, link[1])
         assert log_in().url.path == "/"
         assert client.get(f"/change/{word()}/").json() == {"by": name}
+        # They have the site's header, and the pages of the site open with another way to log in.
+        for path in ("/", "/accounts/email/"):
+            assert f"Log out {name}" in client.get(path).raise_for_status().text
+        if shop.site.project.is_(realtime="channels"):
+            for path in ("/chat/", "/chat/lobby/"):
+                assert client.get(path).raise_for_status().url.path == path
     with shop.browser() as client:
         # Somebody who was there before allauth was.
         fields = {"login": "carol@shop.example", "password": "password-of-carol"}
