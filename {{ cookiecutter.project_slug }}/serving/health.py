@@ -56,6 +56,7 @@ def check_database() -> None:
             cursor.execute("SELECT 1")
     finally:
         connection.close()
+    REACHED.set()
 
 
 def check_cache() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.backends.signals import connection_created
 from django.test import Client
 from structlog.testing import capture_logs
 
@@ -82,9 +83,7 @@ def test_process_whose_pages_reached_the_database_is_ready_in_an_outage(
 ) -> None:
     """Though nobody asked for its readiness before: it would leave with all the others."""
     monkeypatch.setattr(health, "REACHED", threading.Event())
-    connection.close()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+    connection_created.send(type(connection), connection=connection)
     monkeypatch.setitem(health.CHECKS, "database", fail)
 
     response = client.get("/health/ready")
