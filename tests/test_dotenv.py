@@ -7,29 +7,14 @@ import pytest
 
 from tests.combinations import CHOICES
 from tests.conftest import Prepare
+from tests.env_lines import QUOTED, UNQUOTED
 from tests.services import free_port
 from tests.site import probes_of, running
 
 pytestmark = pytest.mark.serve
 
 # What stands after the = of a line, and what it means.
-VALUES = {
-    "pa$word1x": "pa$word1x",
-    "${HOME}-$HOME-$(id)-`id`": "${HOME}-$HOME-$(id)-`id`",
-    "a#b": "a#b",
-    "a #b": "a",
-    "'a #b'": "a #b",
-    "two words": "two words",
-    "' at both ends '": " at both ends ",
-    "it's": "it's",
-    'say "yes"': 'say "yes"',
-    "a=b==": "a=b==",
-    "100%20%s%(x)s": "100%20%s%(x)s",
-    "back\\slash\\n": "back\\slash\\n",
-    "Zoë 👋": "Zoë 👋",
-    "": "",
-    "!*?[a]~;&|<>": "!*?[a]~;&|<>",
-}
+VALUES = UNQUOTED | {f"'{value}'": value for value in QUOTED}
 NAMES = {f"AWKWARD_{number}": value for number, value in enumerate(VALUES.values())}
 # The settings of these tests write down what they find.
 WRITE = """

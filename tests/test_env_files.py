@@ -10,18 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Bake
+from tests.env_lines import QUOTED
 from tests.machine import machine
 from tests.project import Project
 
 pytestmark = pytest.mark.deploy
 
-# What may stand between single quotes: all but one of those, and \ before one.
-VALUES = [
-    "plain", "pa$word1x", "${HOME}-$HOME-$(id)-`id`", "a#b", "a #b", "# a", "two words",
-    " at both ends ", 'say "yes"', "a=b==", "100%20%s%(x)s", "Zoë 👋", "", "!*?[a]~;&|<>",
-    "back\\slash\\n", "a: b", "$$", "\ttab", "smtp+tls://user:p%27w@host:587",
-]  # fmt: skip
-EXPECTED = {f"AWKWARD_{number}": value for number, value in enumerate(VALUES)}
+EXPECTED = {f"AWKWARD_{number}": value for number, value in enumerate(QUOTED)}
 LINES = [f"{name}='{value}'" for name, value in EXPECTED.items()]
 # As editors of Linux and of Windows write it.
 TEXTS = ["\n".join(["# Settings", *LINES, ""]), "\r\n".join(["\ufeff# Settings", *LINES, ""])]

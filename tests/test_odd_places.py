@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,11 @@ ODD = "c#1 50%25 what? $x 'q'"
 NOEXEC = 'mount -t tmpfs -o noexec none "$TMPDIR" && exec "$@"'
 
 
-@pytest.fixture(scope="module", params=["wsgi", "asgi"])
-def site(
-    request: pytest.FixtureRequest, install: Bake, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
-    """Such a project as `just serve` runs it."""
+@contextmanager
+def placed(installed: Project, folder: Path, recipe: str) -> Iterator[Site]:
+    """Run a recipe of `just` in such a project."""
     if os.geteuid() != 0:
         missing("root, who may mount folders,", "sudo, and run the tests with it")
-    installed = install(interface=request.param, realtime="none", database="sqlite")
-    folder = tmp_path_factory.mktemp("places")
     project = Project(folder / ODD / "corner_shop", installed.answers)
     left_out = shutil.ignore_patterns(".venv", "*.sqlite3*", "staticfiles", "media")
     shutil.copytree(installed.path, project.path, ignore=left_out)
@@ -36,8 +33,26 @@ def site(
     (folder / "tmp").mkdir()
     variables = PRODUCTION | {"TMPDIR": str(folder / "tmp"), "WEB_CONCURRENCY": "1"}
     command = ["unshare", "--mount", "sh", "-c", NOEXEC, "sh", "env", "--unset=XDG_RUNTIME_DIR"]
-    with running(project, [*command, "just", "serve"], folder / "log", **variables) as site:
+    with running(project, [*command, "just", recipe], folder / "log", **variables) as site:
         yield site
+
+
+@pytest.fixture(scope="module", params=["wsgi", "asgi"])
+def site(
+    request: pytest.FixtureRequest, install: Bake, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """Such a project as `just serve` runs it."""
+    installed = install(interface=request.param, realtime="none", database="sqlite")
+    with placed(installed, tmp_path_factory.mktemp("places"), "serve") as site:
+        yield site
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi", "both"])
+def test_development_server_starts_there_too(interface: str, install: Bake, tmp_path: Path) -> None:
+    installed = install(interface=interface, realtime="none", database="sqlite")
+    with placed(installed, tmp_path, "dev") as site:
+        assert site.get("/").status_code == 200
+        assert (site.project.path / "db.sqlite3").stat().st_size > 0
 
 
 def status(site: Site, request: str) -> int:
@@ -90,5 +105,15 @@ def test_host_is_asked_for_where_http_asks_for_it(site: Site, path: str) -> None
 
 
 def test_dot_behind_the_host_makes_no_difference(site: Site) -> None:
+    """For a page, and for its form; sockets are in test_attack.py, proxies in tests/proxies/."""
     for host in ("localhost", "localhost.", f"localhost.:{site.port}"):
         assert status(site, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n") == 200
+        token, body = "a" * 32, f"csrfmiddlewaretoken={'a' * 32}&username=x&password=x"
+        form = (
+            f"POST /accounts/login/ HTTP/1.1\r\nHost: {host}\r\nCookie: csrftoken={token}\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(body)}\r\n"
+        )
+        # The form again; as a form of another site it is refused.
+        assert status(site, f"{form}Origin: http://{host}\r\n\r\n{body}") == 200
+        assert status(site, f"{form}Origin: http://x.{host}\r\n\r\n{body}") == 403

@@ -5,15 +5,20 @@ One process of a project reads its environment anew for each example.
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
+from email.utils import parseaddr
+from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.combinations import Answers, name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 
@@ -25,12 +30,15 @@ import json, os, sys, traceback
 from email.utils import parseaddr
 from pathlib import Path
 from urllib.parse import urlsplit
-import psycopg, redis
 from django.conf import settings
-from django.core.cache.backends.redis import RedisCacheClient
-from django.db.backends.postgresql.base import DatabaseWrapper
 from django.http.request import split_domain_port, validate_host
-from redis import asyncio as aioredis
+try:
+    import psycopg, redis
+    from django.core.cache.backends.redis import RedisCacheClient
+    from django.db.backends.postgresql.base import DatabaseWrapper
+    from redis import asyncio as aioredis
+except ImportError:
+    pass  # a project that has neither
 
 settings.configure(USE_TZ=True)
 inherited = dict(os.environ)
@@ -41,7 +49,8 @@ def believed(environment, database):
              "PORT": e.PORT, "WEB_CONCURRENCY": e.WEB_CONCURRENCY, "KEY": e.SECRET_KEY,
              "ORIGINS": e.CSRF_TRUSTED_ORIGINS, "MEDIA_ROOT": str(e.MEDIA_ROOT),
              "MAIL": e.MAIL_SERVER, "FROM": e.EMAIL_FROM, "PROXIES": [*map(str, e.TRUSTED_PROXIES)],
-             "FOLDER": str(e.BASE_DIR), "DATABASE": database.DATABASE}
+             "FOLDER": str(e.BASE_DIR), "DATABASE": database.DATABASE,
+             "HOST": e.HOST, "ADDRESS": e.ADDRESS}
     # What the libraries make of it, short of a connection.
     for host in e.ALLOWED_HOSTS:
         asked = "www" + host if host.startswith(".") else host.replace("*", "any.example")
@@ -57,7 +66,7 @@ def believed(environment, database):
         psycopg.conninfo.timeout_from_conninfo(parameters)
         found["LIBPQ"] = psycopg.conninfo.conninfo_to_dict(
             psycopg.conninfo.make_conninfo(**parameters))
-    if e.REDIS_URL:
+    if getattr(e, "REDIS_URL", ""):
         of_cache = RedisCacheClient([e.REDIS_URL], socket_connect_timeout=2, socket_timeout=2)
         for pool in (of_cache._get_connection_pool(True),
                      redis.ConnectionPool.from_url(e.REDIS_URL, socket_timeout=1),
@@ -101,18 +110,30 @@ examples = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def project(install: Bake) -> Project:
-    return install(interface="both", realtime="channels", database="postgresql")
+# What the values of a site without services depend on is a file of its own.
+WAYS: list[Answers] = [
+    {"interface": "both", "realtime": "channels", "database": "postgresql"},
+    {"interface": "wsgi", "realtime": "none", "database": "sqlite"},
+]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=name_of)
+def project(request: pytest.FixtureRequest, install: Bake) -> Project:
+    return install(**request.param)
+
+
+def has_services(project: Project) -> bool:
+    return project.is_(database="postgresql")
 
 
 @pytest.fixture(scope="module")
 def read(project: Project) -> Iterator[Read]:
     """Return a function that tells what variables are to the site, or how its start ends."""
+    base = BASE if has_services(project) else PRODUCTION
     with subprocess.Popen(
         ["python", "-c", READER],
         cwd=project.path,
-        env=project.environment(**BASE),
+        env=project.environment(**base),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -133,7 +154,7 @@ def pieces(*known: str) -> st.SearchStrategy[str]:
     not_utf8 = st.binary(max_size=3).filter(lambda some: b"\0" not in some).map(os.fsdecode)
     usual = st.lists(st.sampled_from([*known, SECRET]), max_size=9).map("".join)
     mixed = st.lists(st.sampled_from(known) | anything | not_utf8, max_size=9).map("".join)
-    return usual | mixed
+    return st.sampled_from(known) | usual | mixed
 
 
 SECRET = "HuShHuSh"
@@ -150,6 +171,7 @@ KNOWN = {
     "PORT": NUMBERS,
     "WEB_CONCURRENCY": NUMBERS,
     "DATABASE_TIMEOUT": NUMBERS,
+    "PGOPTIONS": ("-c ", "search_path", "=", "shop", "\\ ", "--", "'", " ", "-c geqo=off"),
     "DJANGO_SECRET_KEY": ("key", " ", "'", '"', "\n", "\r"),
     "DJANGO_ALLOWED_HOSTS": NAMES,
     "DJANGO_CSRF_TRUSTED_ORIGINS": NAMES,
@@ -157,12 +179,18 @@ KNOWN = {
     "HOST": ("127.0.0.1", "::1", "localhost", "[", "]", " ", "fe80::1%eth0", "0", "x86_64-conda"),
     "EMAIL_FROM": ("ada", "@", "example.com", "<", ">", " ", ",", "\n", '"', "é", "Bcc: ", "("),
     "MEDIA_ROOT": ("/", ".", "..", "~", "media", "config", "/srv", "é", " ", "manage.py"),
-    "EMAIL_URL": ("smtp", "smtps", "smtp+tls", *IN_URLS),
+    "EMAIL_URL": (
+        "smtp", "smtps", "smtp+tls", "smtp://localhost:25", "smtp://u:p%25@localhost",
+        "smtp+tls://ada:p%40ss@Mail.example.com:587", "smtps://host/", *IN_URLS,
+    ),
     "DATABASE_URL": (
+        "postgres://ada:p%40ss@Db.example.com/Shop?sslmode=require", "sqlite:///a%20b/../c%23",
+        "postgresql:///shop?host=/run/a", "postgresql://a,b:1/shop?user=ada&password=%25",
         "postgres", "postgresql", "postgis", "sqlite", "mysql", "name", ",", "connect_timeout",
         "sslmode", "require", "keepalives_idle", "service", "options", "pool", *IN_URLS,
     ),
     "REDIS_URL": (
+        "redis://ada:p%40ss@Redis.example.com:1/2", "unix:///run/a%20b?db=3", "rediss://host",
         "redis", "rediss", "unix", "redis+sentinel", "db", "ssl_cert_reqs", "none", "protocol",
         "decode_responses", "ssl_ca_certs", *IN_URLS,
     ),
@@ -170,11 +198,160 @@ KNOWN = {
 URLS = ("EMAIL_URL", "DATABASE_URL", "REDIS_URL")
 
 
+TRUE, FALSE = {"1", "t", "true", "y", "yes", "on"}, {"0", "f", "false", "n", "no", "off"}
+
+
+def items(value: str) -> list[str]:
+    return [item.strip() for item in value.split(",")]
+
+
+def truth(value: str) -> bool:
+    """Return what a value says that is one of the usual words, in small or capital letters."""
+    assert value.lower() in TRUE | FALSE
+    return value.lower() in TRUE
+
+
+def assert_database(found: dict[str, Any], value: str) -> None:
+    """Check the parts of a URL against those that Python's own parser finds in it."""
+    if "LIBPQ" not in found:
+        path = unquote((value or "sqlite:///db.sqlite3").removeprefix("sqlite:///"))
+        assert found["DATABASE"]["NAME"] == str(Path(found["FOLDER"]) / path)
+        return
+    parts = urlsplit(value or URL)
+    assert parts.scheme in ("postgres", "postgresql")
+    database, query = found["LIBPQ"], parse_qs(parts.query)
+    # A query wins over what stands before it, in libpq.
+    name = query.get("dbname", [unquote(parts.path[1:])])[-1]
+    assert database.get("dbname", "") == name or "service" in query
+    login, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    for key, part in (("user", user), ("password", password)):
+        assert database.get(key, "") == query.get(key, [unquote(part)])[-1]
+    for host in database.get("host", "").split(","):
+        assert host in unquote(hosts) or host in query["host"][-1]
+
+
+def assert_redis(found: dict[str, Any], value: str) -> None:
+    if not value:
+        assert "REDIS" not in found
+        return
+    parts, redis = urlsplit(value), found["REDIS"]
+    assert found["REDIS TLS"] == (parts.scheme == "rediss")
+    assert (redis["password"] or "") == unquote(parts.password or "")
+    assert (redis["username"] or "") == unquote(parts.username or "")
+    if parts.scheme == "unix":
+        assert redis["path"] == unquote(parts.path)
+    else:
+        # The client does not look for capitals.
+        assert redis["host"].lower() == parts.hostname
+        assert redis["port"] == (parts.port or 6379)
+        assert redis["db"] == int(parts.path.strip("/") or 0)
+
+
+def assert_mail(found: dict[str, Any], value: str) -> None:
+    parts, mail = urlsplit(value), found["MAIL"]
+    encryption = {"smtp": set(), "smtp+tls": {"use_tls"}, "smtps": {"use_ssl"}}[parts.scheme]
+    assert {name for name in mail if name.startswith("use_")} == encryption
+    assert mail["host"].lower() == parts.hostname
+    assert mail["username"] == unquote(parts.username or "")
+    assert mail["password"] == unquote(parts.password or "")
+    assert mail["port"] == (parts.port or {"smtp": 25, "smtp+tls": 587, "smtps": 465}[parts.scheme])
+
+
+def assert_host(found: dict[str, Any], value: str) -> None:
+    host = value or "127.0.0.1"
+    assert found["HOST"] == host
+    assert found["ADDRESS"] == (f"[{host}]:8000" if ":" in host else f"{host}:8000")
+
+
+def assert_sender(found: dict[str, Any], value: str) -> None:
+    assert found["FROM"] == (value or "webmaster@localhost")
+    # One address, and no line that would be a header of its own.
+    assert "@" in parseaddr(found["FROM"])[1]
+    assert found["FROM"].isprintable()
+
+
+def assert_timeout(found: dict[str, Any], value: str) -> None:
+    said = re.findall(r"-c (\w+timeout)=(\w+)", found["LIBPQ"]["options"])
+    # The last one of a name is used.
+    assert set(dict(said).values()) == {f"{int(value)}s"}
+    assert 0 <= int(value) <= 2_000_000
+
+
+def assert_pgoptions(found: dict[str, Any], value: str) -> None:
+    """After ours, so that it wins over them."""
+    assert found["LIBPQ"]["options"].partition("session_timeout=60s ")[2].rstrip(" ") == (
+        value.rstrip(" ")
+    )
+
+
+# What a site must be, of which a value is taken.
+type Meaning = Callable[[dict[str, Any], str], object]
+MEANS: dict[str, Meaning] = {
+    "DJANGO_DEBUG": lambda found, value: same(found["DEBUG"], truth(value)),
+    "DJANGO_HTTPS": lambda found, value: same(found["HTTPS"], truth(value)),
+    "DJANGO_SECRET_KEY": lambda found, value: same(
+        found["KEY"], value or "insecure-key-for-development-only"
+    ),
+    "DJANGO_ALLOWED_HOSTS": lambda found, value: same(
+        found["ALLOWED_HOSTS"],
+        [name.lower() for name in items(value) if name] or ["localhost", "127.0.0.1", "[::1]"],
+    ),
+    "DJANGO_CSRF_TRUSTED_ORIGINS": lambda found, value: same(
+        found["ORIGINS"], [origin.lower() for origin in items(value) if origin]
+    ),
+    "DATABASE_URL": assert_database,
+    "PGOPTIONS": assert_pgoptions,
+    "DATABASE_TIMEOUT": assert_timeout,
+    "REDIS_URL": assert_redis,
+    "EMAIL_URL": assert_mail,
+    "EMAIL_FROM": assert_sender,
+    "MEDIA_ROOT": lambda found, value: same(
+        found["MEDIA_ROOT"], str(Path(found["FOLDER"]) / (value or "media"))
+    ),
+    "HOST": assert_host,
+    "PORT": lambda found, value: same(found["PORT"], number(value, 65535)),
+    "WEB_CONCURRENCY": lambda found, value: same(found["WEB_CONCURRENCY"], number(value, 999)),
+    "FORWARDED_ALLOW_IPS": lambda found, value: same(
+        found["PROXIES"], [str(ip_network(address)) for address in items(value) if value]
+    ),
+}
+
+
+def same(found: object, expected: object) -> None:
+    assert found == expected
+
+
+def number(value: str, most: int) -> int:
+    assert 0 < int(value) <= most
+    return int(value)
+
+
+def variables_of(project: Project) -> set[str]:
+    """Return the variables that config/environment.py reads."""
+    return set(re.findall(r'\benv\.\w+\(\s*"(\w+)"', project.read("config/environment.py")))
+
+
+def test_every_variable_is_tried(project: Project) -> None:
+    only_here = {"DATABASE_TIMEOUT", "PGOPTIONS", "REDIS_URL"}
+    expected = set(MEANS) - (set() if has_services(project) else only_here)
+
+    assert variables_of(project) == expected
+    assert set(KNOWN) == set(MEANS)
+
+
 @pytest.mark.parametrize("name", KNOWN)
-def test_any_value_means_something_or_ends_the_start_in_a_sentence(read: Read, name: str) -> None:
+def test_any_value_means_something_or_ends_the_start_in_a_sentence(
+    project: Project, read: Read, name: str
+) -> None:
+    if name not in variables_of(project):
+        return
+    taken = 0
+
     @examples
     @given(value=pieces(*KNOWN[name]), debug=st.booleans())
     def test(value: str, debug: bool) -> None:
+        nonlocal taken
         variables = {"DJANGO_DEBUG": str(debug), name: value}
         found = read(**variables)
 
@@ -184,11 +361,12 @@ def test_any_value_means_something_or_ends_the_start_in_a_sentence(read: Read, n
             assert name in sentence
             if name in URLS or name == "DJANGO_SECRET_KEY":
                 assert SECRET not in sentence
-        elif name in ("PORT", "WEB_CONCURRENCY"):
-            assert found[name] == int(value)
-            assert 0 < found[name] < 65536
+        else:
+            taken += 1
+            MEANS[name](found, value)
 
     test()
+    assert taken, "no value was taken, so nothing was compared"
 
 
 # Of URLs that are right: what stands in them is what arrives.
@@ -207,7 +385,11 @@ def escaped(text: str) -> str:
 @examples
 @given(user=words, password=words, host=servers, port=ports, db=st.integers(0, 99))
 @example(user="app", password="a/b#c?d@e:f%g;h,i", host="host", port=6379, db=0)
-def test_redis_is_the_one_in_its_url(read: Read, user, password, host, port, db) -> None:
+def test_redis_is_the_one_in_its_url(
+    project: Project, read: Read, user, password, host, port, db
+) -> None:
+    if not has_services(project):
+        return
     login = f"{escaped(user)}:{escaped(password)}@"
     for scheme in ("redis", "rediss"):
         found = read(REDIS_URL=f"{scheme}://{login}{host}:{port}/{db}")
@@ -224,7 +406,11 @@ def test_redis_is_the_one_in_its_url(read: Read, user, password, host, port, db)
 @examples
 @given(user=words, password=words, host=servers, port=ports, name=words)
 @example(user="u", password="a/b#c?d@e:f%g", host="[::1]", port=5432, name="x/y@z?w#v%25")
-def test_postgresql_is_the_one_in_its_url(read: Read, user, password, host, port, name) -> None:
+def test_postgresql_is_the_one_in_its_url(
+    project: Project, read: Read, user, password, host, port, name
+) -> None:
+    if not has_services(project):
+        return
     login = f"{escaped(user)}:{escaped(password)}@"
     common = {"user": user, "password": password, "dbname": name, "connect_timeout": "5"}
     for scheme in ("postgresql", "postgres"):
@@ -294,7 +480,11 @@ def test_mail_server_is_the_one_in_its_url(read: Read, user, password, host, por
         ("MEDIA_ROOT", "manage.py"),
     ],
 )
-def test_value_that_fails_later_is_refused_at_the_start(read: Read, name: str, value: str) -> None:
+def test_value_that_fails_later_is_refused_at_the_start(
+    project: Project, read: Read, name: str, value: str
+) -> None:
+    if name not in variables_of(project):
+        return
     sentence = read(**{name: value})["sentence"]
 
     assert name in sentence
