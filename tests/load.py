@@ -1,11 +1,14 @@
 """Visit a page all along, each time on a new connection, until standard input ends.
 
+With a domain as the last argument it speaks https, and believes every certificate.
 Prints how often there was which outcome. Runs on a network of its own, with nothing installed.
 """
 
 import collections
 import http.client
 import json
+import socket
+import ssl
 import sys
 import threading
 
@@ -14,12 +17,27 @@ CLIENTS = 6
 PAUSE = 0.02
 
 
-def visit(port: int, method: str, path: str, ended: threading.Event) -> collections.Counter[str]:
+def connect(port: int, domain: str) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    if domain:
+        context = ssl._create_unverified_context()
+        plain = socket.create_connection(("127.0.0.1", port), 60)
+        connection.sock = context.wrap_socket(plain, server_hostname=domain)
+    return connection
+
+
+def visit(
+    port: int, method: str, path: str, domain: str, ended: threading.Event
+) -> collections.Counter[str]:
     outcomes: collections.Counter[str] = collections.Counter()
     while not ended.wait(PAUSE):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         try:
-            connection.request(method, path, headers={"Host": "localhost"})
+            connection = connect(port, domain)
+        except OSError as error:
+            outcomes[repr(error)] += 1
+            continue
+        try:
+            connection.request(method, path, headers={"Host": domain or "localhost"})
             response = connection.getresponse()
             response.read()
             outcomes[str(response.status)] += 1
@@ -36,7 +54,8 @@ if __name__ == "__main__":
     ended = threading.Event()
     with ThreadPoolExecutor(CLIENTS) as pool:
         port, method, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-        visits = [pool.submit(visit, port, method, path, ended) for _ in range(CLIENTS)]
+        domain = "".join(sys.argv[4:])
+        visits = [pool.submit(visit, port, method, path, domain, ended) for _ in range(CLIENTS)]
         sys.stdin.read()
         ended.set()
     print(json.dumps(sum((each.result() for each in visits), collections.Counter())))

@@ -114,3 +114,17 @@ def test_socket_that_the_question_names_was_measured() -> None:
     assert len(named) == 1
     kib = measured("sockets", "KiB/socket in the chat", SOCKETS)
     assert int(named[0]) == pytest.approx(kib, rel=0.1)
+
+
+def test_figures_for_switching_are_the_newest_results() -> None:
+    text = (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
+    wsgi, asgi, both = (
+        number(measured("memory", "MiB", names)) for names in (WSGI, ASGI, [*PAGES, *LIVE])
+    )
+    kib = measured("sockets", "KiB/socket in the chat", SOCKETS)
+
+    assert (
+        f"| memory of two processes | {wsgi} MiB | {asgi} MiB, and {kib:.0f} KiB for each" in text
+    )
+    assert f"two groups of processes: {both} MiB with Channels and PostgreSQL" in text
+    assert re.findall(r"(\d+) [KM]iB", text) == [wsgi, asgi, f"{kib:.0f}", both]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
 from tests.conftest import Bake
@@ -434,3 +435,52 @@ def test_table_of_files_is_what_the_answers_give(bake: Bake) -> None:
         rows.append(f"| {before} | {after} | {new} | {removed} |\n")
 
     assert "".join(rows) in (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
+
+
+INTERFACES = [{"interface": name, "database": "postgresql"} for name in CHOICES["interface"]]
+
+
+def rolling_out() -> str:
+    """Return what docs/switching.md says of it."""
+    page = (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
+    return page.partition("## Rolling it out, and back")[2].partition("\n## ")[0]
+
+
+def test_caddy_has_to_be_restarted_by_hand_after_a_change_of_interface(
+    bake: Bake, tmp_path: Path
+) -> None:
+    """compose does not see that the file has changed that is mounted into it."""
+    compose = str(Path(sys.executable).with_name("docker-compose"))
+    hashes, files = set(), {}
+    for answers in INTERFACES:
+        made = bake(**answers, deployment="compose")
+        here = shutil.copytree(made.path, tmp_path / "site")
+        project = Project(here, made.answers)
+        hashes.add(project.must(compose, "-f", "deploy/compose.yaml", "config", "--hash", "caddy"))
+        files[answers["interface"]] = re.sub(r"#.*", "", project.read("deploy/Caddyfile"))
+        shutil.rmtree(here)
+
+    assert len(hashes) == 1
+    assert files["both"] not in (files["wsgi"], files["asgi"])
+    assert "\ndocker compose -f deploy/compose.yaml restart caddy\n" in rolling_out()
+
+
+def test_objects_of_an_interface_have_the_labels_that_the_page_names(bake: Bake) -> None:
+    kubectl = str(Path(sys.executable).with_name("kubectl"))
+    text = rolling_out()
+    assert " -l app.kubernetes.io/component\n" in text
+    (deleted,) = re.findall(r"delete (\S+) -l 'app.kubernetes.io/component in", text)
+    short = {"HorizontalPodAutoscaler": "hpa", "PodDisruptionBudget": "pdb"}
+    for answers in INTERFACES:
+        project = bake(**answers, deployment="kubernetes")
+        made = project.must(kubectl, "kustomize", "deploy/kubernetes/production")
+        found: dict[str, set[str]] = {}
+        for one in yaml.safe_load_all(made):
+            role = one["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+            found.setdefault(role, set()).add(short.get(one["kind"], one["kind"].lower()))
+        others = found.pop(None)
+
+        assert found.keys() == ({"pages", "live"} if answers["interface"] == "both" else {"web"})
+        assert all(kinds == set(deleted.split(",")) for kinds in found.values())
+        # What sends requests to them comes with the second command.
+        assert others == {"configmap", "ingress", "networkpolicy"}
