@@ -1,6 +1,7 @@
 """A site with a PostgreSQL and a Redis of its own under load, and a fault in the middle of it."""
 
 import json
+import math
 import re
 import shutil
 import signal
@@ -104,6 +105,13 @@ class Fault:
     @property
     def all_are_answered(self) -> bool:
         return self.count(*GOOD) == sum(self.outcomes.values()) > 0
+
+    @property
+    def longest(self) -> float:
+        """Return the seconds that the slowest request took."""
+        assert self.crowd
+        visits = [visit for visit in self.crowd.visits if visit.ended < math.inf]
+        return max(visit.ended - visit.began for visit in visits)
 
     def keeps_its_pace(self, since: float, until: float) -> None:
         """Check that requests between two moments took about as long as before the fault, in

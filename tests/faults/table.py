@@ -62,7 +62,9 @@ class Collector:
     """Prints what is expected, for each test that is collected."""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        rows = [asdict(expected(item)) for item in session.items]
+        # In the order of the modules, and not by the site that tests share.
+        items = sorted(session.items, key=lambda item: (item.path, item.reportinfo()[1]))
+        rows = [asdict(expected(item)) for item in items]
         print(f"\nexpected: {json.dumps(rows)}")
 
 

@@ -69,7 +69,7 @@ def test_hosts_whose_clocks_differ_agree(scene: Scene, note: Note, other: Site) 
     note(fault)
 
 
-@pytest.mark.parametrize("stage", PRODUCTS[2:], ids=name_of, indirect=True)
+@pytest.mark.parametrize("stage", PRODUCTS, ids=name_of, indirect=True)
 @named("the clock jumps an hour ahead, and 5 s later back")
 def test_clock_that_jumps(scene: Scene, note: Note) -> None:
     with scene.fault() as fault:

@@ -174,7 +174,10 @@ def test_start_that_takes_too_long_leaves_the_old_one(scene: Scene, note: Note) 
 
 
 @AND_ON_SQLITE
-@named("SIGTERM with slow requests, idle connections, sockets and streams open; started again")
+@named(
+    "SIGTERM with slow requests, idle connections, sockets and streams open; started again",
+    lines=40,
+)
 def test_sigterm_under_load_answers_all_it_has(scene: Scene, note: Note) -> None:
     """With slow requests and idle connections beside all others; everybody comes back."""
     with scene.fault() as fault, ThreadPoolExecutor(5) as pool:

@@ -17,8 +17,13 @@ os.dup2(listener.fileno(), FIRST, inheritable=True)
 COMMAND = ["sh", "-c", 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", *sys.argv[1:]]
 
 
+def unblock() -> None:
+    """A child would inherit what is blocked here."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
 def start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(COMMAND, pass_fds=[FIRST])
+    return subprocess.Popen(COMMAND, pass_fds=[FIRST], preexec_fn=unblock)
 
 
 def stop() -> None:
