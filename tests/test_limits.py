@@ -78,6 +78,6 @@ def test_limit_of_log_ins_is_said_as_it_is(bake: Bake) -> None:
     # The first is no part of the burst.
     at_once = int(burst) + 1
     assert f"{rate}r/m" == "60r/m", "one a second"
-    assert f"# {at_once} at once, then one a second." in conf
+    assert f"# {at_once} at once, then one per second." in conf
     readme = " ".join(project.read("deploy/README.md").split())
-    assert f"try to log in {at_once} times at once, and then once a second" in readme
+    assert f"try to log in {at_once} times at once, and then once per second" in readme

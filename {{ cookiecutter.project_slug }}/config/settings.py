@@ -94,7 +94,7 @@ ASGI_APPLICATION = "config.asgi.application"
 {% endif %}
 {% if cookiecutter.__both %}
 
-# Paths of the ASGI server: WebSockets, streams, async views. WSGI has all others.
+# Paths of the ASGI server: WebSockets, streams, async views. All others go to gunicorn.
 ASGI_PATHS = ["/ws/", "/events/", "/async/"]
 {% endif %}
 
