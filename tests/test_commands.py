@@ -60,7 +60,6 @@ RUN = {
     "test_dev.py::test_first_start_needs_no_manual_step": [
         r"(cd \w+ && )?(uv run )?just dev",
         r"manage\.py runserver",
-        r"cd my_site",
     ],
     "test_dev.py::test_mail_goes_to_the_terminal": [
         r"(uv run )?just manage( …)?",
