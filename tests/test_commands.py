@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.combinations import CHOICES, TEMPLATE, VALID
+from tests.combinations import CHOICES, TEMPLATE, VALID, name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project, uv
 
@@ -19,6 +19,9 @@ PROGRAMS = (
     "systemctl", "uv", "uvicorn", "uvx", "uwsgi", "waitress-serve", "web:", "worker:",
 )  # fmt: skip
 COMMAND = re.compile(rf"(\(umask 077; )?({'|'.join(PROGRAMS)}|\.ci/\w+)( .*)?")
+# What else a line of a block may begin with, where a test reads or runs the whole block.
+SHELL_WORDS = {"#", "cat", "printf", "sed", "test", "{", "}"}
+SETTING = re.compile(r"[A-Z_]+=\S*")
 COMPOSE = r"docker compose -f deploy/compose\.yaml "
 # What is run, as a pattern for the whole command. `my_site` stands for any name.
 RUN = {
@@ -41,6 +44,13 @@ RUN = {
         r"git add \.cruft\.json && git commit .*",
         r"uvx cruft update --variables-to-update .*",
     ],
+    "test_switch.py::test_reject_is_found_by_the_commands_of_the_page": [
+        r"git diff --check",
+        r"git status --ignored.*",
+    ],
+    "test_switch.py::test_difference_to_the_template_is_ones_own_work_and_no_secret": [
+        r"cruft diff",
+    ],
     "test_switch.py::test_site_of_a_week_becomes_one_with_a_live_chat": [
         r"git init",
         r"git add -A && git commit .*",
@@ -50,7 +60,6 @@ RUN = {
     "test_dev.py::test_first_start_needs_no_manual_step": [
         r"(cd \w+ && )?(uv run )?just dev",
         r"manage\.py runserver",
-        r"cd my_site",
     ],
     "test_dev.py::test_mail_goes_to_the_terminal": [
         r"(uv run )?just manage( …)?",
@@ -184,6 +193,10 @@ NOT_RUN = {
         r"sudo journalctl .*",
         r"git (status|diff --cached)",
     ],
+    "It is for a project that is older than the first release.": [
+        r"git checkout HEAD -- '\*/chat/migrations/0001_initial\.py'",
+        r"uv run just manage makemigrations chat",
+    ],
     "It would publish.": [r"git tag VERSION && git push .*"],
     "It takes the template from GitHub; tests/test_ways_in.py takes it from a folder, a zip and "
     "a repository.": [r"pip install uv && uvx cookiecutter gh:.*"],
@@ -197,22 +210,30 @@ NOT_RUN = {
     "It is the command of a host, which wants an account there.": [r"(dokku|fly) .*"],
     "It builds an interpreter.": [r"pyenv install 2\.7"],
     "It asks for the advisories of today, which a workflow does every Monday.": [r"\.ci/audit"],
-    "It undoes a unit of another interface.": [r"systemctl disable --now NAME-.*"],
     "It only stops what could write, and starts it again.": [
         r"sudo systemctl (stop|start) (nginx|my_site-worker)",
     ],
 }
 
 
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines of the blocks that a shell runs; a line that goes on is one."""
+    lines: list[str] = []
+    for language, body in BLOCK.findall(text):
+        if language in ("", "bash"):
+            body = re.sub(r"<<(\w+)$.*?^\1$", "", body, flags=re.M | re.S)
+            lines += body.replace("\\\n", " ").splitlines()
+    return lines
+
+
 def commands_of(text: str, slug: str) -> set[str]:
     """Return the commands of a page: the lines of its blocks, and what stands between backticks."""
     text = text.replace(slug, "my_site").replace(slug.replace("_", "-"), "my-site")
-    block = r"^ *```(\w*)\n(.*?)^ *```$"
-    lines: list[str] = []
-    for language, body in re.findall(block, text, re.M | re.S):
-        if language in ("", "bash"):
-            lines += body.replace("\\\n", " ").splitlines()
-    lines += re.findall(r"`([^`]+)`", re.sub(block, "", text, flags=re.M | re.S))
+    lines = lines_of(text)
+    lines += re.findall(r"`([^`]+)`", BLOCK.sub("", text))
     found = {re.sub(r"\s+", " ", re.sub(r"(?<= )#.*", "", line)).strip() for line in lines}
     # A single word is the name of a program, unless it is one of this repository.
     return {
@@ -220,15 +241,21 @@ def commands_of(text: str, slug: str) -> set[str]:
     }
 
 
+def pages() -> dict[str, str]:
+    """Return the pages of the template; of the changelog what somebody does on an update."""
+    paths = [*TEMPLATE.glob("*.md"), *TEMPLATE.glob("docs/*.md"), TEMPLATE / "benchmarks/README.md"]
+    found = {str(path.relative_to(TEMPLATE)): path.read_text(encoding="utf-8") for path in paths}
+    sections = re.findall(
+        r"^### What to do on update\n(.*?)(?=^##|\Z)", found["CHANGELOG.md"], re.M | re.S
+    )
+    assert sections
+    return found | {"CHANGELOG.md": "".join(sections)}
+
+
 @pytest.fixture(scope="module")
-def commands(bake: Bake) -> dict[str, set[str]]:
-    """All commands, each with the pages that have it."""
-    found: dict[str, set[str]] = defaultdict(set)
-    pages = [path for path in TEMPLATE.glob("*.md") if path.name != "CHANGELOG.md"]
-    pages += [*TEMPLATE.glob("docs/*.md"), TEMPLATE / "benchmarks" / "README.md"]
-    for page in pages:
-        for command in commands_of(page.read_text(encoding="utf-8"), "corner_shop"):
-            found[command].add(page.name)
+def texts(bake: Bake) -> dict[str, tuple[str, str]]:
+    """The text of each page, and the slug in it; the names of a project's have its answers."""
+    found = {name: (text, "corner_shop") for name, text in pages().items()}
     # What they say of realtime stands in all of them.
     places = {
         (answers["interface"], answers["database"], answers["deployment"]): answers
@@ -238,9 +265,31 @@ def commands(bake: Bake) -> dict[str, set[str]]:
         project = bake(**answers)
         for name in project.files():
             if name.endswith(".md"):
-                for command in commands_of(project.read(name), project.slug):
-                    found[command].add(name)
+                found[f"{name_of(answers)}/{name}"] = project.read(name), project.slug
     return found
+
+
+@pytest.fixture(scope="module")
+def commands(texts: dict[str, tuple[str, str]]) -> dict[str, set[str]]:
+    """All commands, each with the pages that have it."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name, (text, slug) in texts.items():
+        for command in commands_of(text, slug):
+            found[command].add(name)
+    return found
+
+
+def test_no_line_of_a_block_is_of_a_program_that_is_overlooked(
+    texts: dict[str, tuple[str, str]],
+) -> None:
+    overlooked = set()
+    for name, (text, _) in texts.items():
+        for line in filter(None, map(str.strip, lines_of(text))):
+            first = line.split()[0]
+            if not (COMMAND.fullmatch(line) or first in SHELL_WORDS or SETTING.fullmatch(first)):
+                overlooked.add((name, line))
+
+    assert overlooked == set()
 
 
 def test_each_command_is_run_or_it_is_said_why_not(commands: dict[str, set[str]]) -> None:
