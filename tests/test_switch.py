@@ -200,7 +200,7 @@ def work_on(project: Project) -> None:
         "pyproject.toml": "\n[tool.coverage.report]\nskip_empty = true\n",
         "tests/settings.py": '\nSHOP_NAME = "The test"\n',
         "tests/test_production.py": "\n\ndef test_nothing_is_sold(port: int) -> None:\n"
-        '    assert get(port, "/shop/", HTTPS)[0] == 404\n',
+        '    assert fetch(port, "/shop/", HTTPS)[0] == 404\n',
     }.items():
         append(project.path / file, text)
 
