@@ -108,7 +108,7 @@ def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
 
 
 def test_form_is_accepted_from_this_site_and_not_from_another(port: int) -> None:
-    page = "/accounts/login/"
+    page = "/admin/login/"
     cookie = fetch(port, page, HTTPS)[1]["Set-Cookie"].partition(";")[0]
     form = HTTPS | {"Cookie": cookie, "X-CSRFToken": cookie.removeprefix("csrftoken=")}
 
