@@ -128,3 +128,12 @@ def test_figures_for_switching_are_the_newest_results() -> None:
     )
     assert f"two groups of processes: {both} MiB with Channels and PostgreSQL" in text
     assert re.findall(r"(\d+) [KM]iB", text) == [wsgi, asgi, f"{kib:.0f}", both]
+
+
+def test_pages_a_second_that_the_questions_name_were_measured() -> None:
+    """To a quarter: the machine is shared, and they need not change with each run."""
+    lines = QUESTIONS["__prompts__"]["database"]
+    for name in ("sqlite", "postgresql"):
+        (named,) = re.findall(r"(\d+) pages a second", lines[name])
+        pages = measured(f"page-{name}", "requests/s", WSGI)
+        assert int(named) == pytest.approx(pages, rel=0.25)

@@ -1,6 +1,9 @@
 """What this repository says of itself."""
 
+import json
 import re
+import tomllib
+from typing import Any
 
 import pytest
 import yaml
@@ -151,3 +154,56 @@ def test_server_tables_are_those_of_their_tests() -> None:
             assert set(works.split(", ")) == servers.LOOKED_AT[interface] - one.differs.keys(), (
                 one.id
             )
+
+
+def test_files_of_the_hosts_have_the_commands_of_the_procfile(bake: Bake) -> None:
+    """docs/hosts.md: complete files to copy, each in the format of its host."""
+    page = (TEMPLATE / "docs" / "hosts.md").read_text(encoding="utf-8")
+    procfile = re.search(r"With `interface=wsgi`:\n\n```\nweb: (.*)\nrelease: (.*)\n```", page)
+    assert procfile
+    web, release = procfile.groups()
+    read = {"json": json.loads, "yaml": yaml.safe_load, "toml": tomllib.loads}
+    files: dict[str, Any] = {}
+    for block in re.finditer(r"^```(json|yaml|toml)\n(.*?)^```", page, re.M | re.S):
+        language, text = block.groups()
+        host = re.findall(r"^\*\*([\w. ]+)", page[: block.start()], re.M)[-1]
+        files[host] = read[language](text)
+    assert set(files) == {"Heroku", "Fly.io", "Render", "Railway", "App Platform"}
+
+    def path_of(command: str) -> str:
+        return command.replace(".venv/bin/", "")
+
+    (service,) = files["Render"]["services"]
+    assert path_of(service["startCommand"]) == web
+    assert path_of(service["preDeployCommand"]) == release
+    assert service["buildCommand"].endswith("manage.py collectstatic --no-input")
+    assert files["Render"]["databases"] == [{"name": "shop-database"}]
+    deploy = files["Railway"]["deploy"]
+    assert [deploy["startCommand"], *deploy["preDeployCommand"]] == [web, release]
+    (job,) = files["App Platform"]["jobs"]
+    assert job["run_command"] == release
+    assert files["Fly.io"]["deploy"]["release_command"] == release
+    # The image has the command of those that name none.
+    dockerfile = bake(interface="wsgi", deployment="compose").read("Dockerfile")
+    assert dockerfile.endswith(f"CMD {json.dumps(web.split())}\n")
+    (app,) = files["App Platform"]["services"]
+    port = re.search(r"PORT=(\d+)", dockerfile)
+    assert port
+    assert app["http_port"] == files["Fly.io"]["http_service"]["internal_port"] == int(port[1])
+
+    # All name the same path, which is one, and only variables that a project reads.
+    (check,) = files["Fly.io"]["http_service"]["checks"]
+    assert {
+        service["healthCheckPath"], deploy["healthcheckPath"],
+        app["health_check"]["http_path"], check["path"],
+    } == {"/health/ready"}  # fmt: skip
+    variables = {
+        *files["Heroku"]["env"],
+        *(one["key"] for one in [*service["envVars"], *files["App Platform"]["envs"]]),
+    }
+    known = set(
+        re.findall(r"^\| `([A-Z_]+)` \|", bake(database="postgresql").read("README.md"), re.M)
+    )
+    assert variables <= known
+    # What gives a server less than 20 seconds after SIGTERM has to be told otherwise.
+    assert service["maxShutdownDelaySeconds"] == deploy["drainingSeconds"] == 30

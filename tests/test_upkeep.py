@@ -48,6 +48,11 @@ def test_workflow_of_a_project_is_valid_and_has_the_services_of_its_answers(
     assert ("DATABASE_URL" in job["env"]) == ("postgresql" in services)
     assert ("TEST_REDIS_URL" in job["env"]) == ("redis" in services)
     assert workflow["permissions"] == {"contents": "read"}
+    (python,) = [step for step in job["steps"] if "setup-python" in step.get("uses", "")]
+    # What uv downloads is in the folder that is kept, and kept for what it was downloaded for.
+    assert python["with"]["cache"] == "pip"
+    assert python["with"]["cache-dependency-path"].split() == ["pyproject.toml", "uv.lock"]
+    assert Path(job["env"]["UV_CACHE_DIR"]).parent == Path("/home/runner/.cache/pip")
     assert job["steps"][-1]["run"].endswith(" && uv run just ci")
     # With the hashes that this repository uses itself.
     own = (TEMPLATE / ".github" / "workflows" / "test.yml").read_text()

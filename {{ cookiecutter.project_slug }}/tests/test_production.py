@@ -108,7 +108,7 @@ def test_page_has_hsts_and_a_content_security_policy(port: int) -> None:
 
 
 def test_form_is_accepted_from_this_site_and_not_from_another(port: int) -> None:
-    page = "/accounts/login/"
+    page = "/admin/login/"
     cookie = fetch(port, page, HTTPS)[1]["Set-Cookie"].partition(";")[0]
     form = HTTPS | {"Cookie": cookie, "X-CSRFToken": cookie.removeprefix("csrftoken=")}
 
@@ -139,8 +139,7 @@ def test_websocket_opens_from_this_site_and_not_from_another(port: int) -> None:
 
 
 def test_static_file_has_a_hash_in_its_name_and_is_cached(port: int) -> None:
-    # The page of an address that does not exist has the style of all pages.
-    _, _, page = fetch(port, "/no/such/page/", HTTPS)
+    _, _, page = fetch(port, "/no/such/page/", HTTPS)  # with the style of all pages
     style = re.search(r'href="(/static/[\w/]+\.[0-9a-f]{12}\.css)"', page)
     assert style
 
