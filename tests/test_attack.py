@@ -82,9 +82,9 @@ def site(
         yield site
 
 
-def exchange(site: Site, request: bytes) -> bytes:
+def exchange(site: Site, request: bytes, seconds: float = 20) -> bytes:
     """Send bytes and return what comes back until the connection is closed, or is silent."""
-    with socket.create_connection((site.host, site.port), timeout=20) as connection:
+    with socket.create_connection((site.host, site.port), timeout=seconds) as connection:
         connection.sendall(request)
         received = b""
         with suppress(TimeoutError, ConnectionError):
@@ -93,8 +93,8 @@ def exchange(site: Site, request: bytes) -> bytes:
         return received
 
 
-def raw_get(site: Site, path: str, *headers: str) -> bytes:
-    lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
+def raw_get(site: Site, path: str, *headers: str, method: str = "GET") -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
     return exchange(site, "\r\n".join([*lines, "", ""]).encode("latin-1"))
 
 
@@ -123,14 +123,37 @@ def test_no_path_leads_out_of_the_static_files(site: Site) -> None:
 FORGED = '"}\n{"event": "forged"}\r\n\x1b[2J\x1b]0;x\x07\u202e'
 
 
+HEADERS = (
+    "User-Agent", "Cookie", "X-Request-ID", "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded",
+    "Referer", "Host", "Origin", "Last-Event-ID", "Sec-WebSocket-Protocol",
+)  # fmt: skip
+
+
+def refused_handshake(site: Site, header: str) -> bytes:
+    """Ask for a socket as a page of another site would; return what comes back."""
+    origin = () if header.startswith("Origin") else ("Origin: https://forged.example",)
+    # Not that of raw_get().
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+    lines = ["GET /ws/chat/forged/ HTTP/1.1", "Host: localhost", *upgrade, key, *origin, header]
+    return exchange(site, "\r\n".join([*lines, "", ""]).encode("latin-1"), seconds=5)
+
+
 def test_nothing_that_somebody_sends_makes_a_line_of_the_log(site: Site) -> None:
     before = len(site.log)
     encoded = "".join(f"%{byte:02x}" for byte in FORGED.encode())
     raw = FORGED.replace("\n", "").replace("\r", "").encode("utf-8").decode("latin-1")
     raw_get(site, f"/{encoded}/?{encoded}")
     raw_get(site, f"/accounts/login/?next={encoded}")
-    for header in ("User-Agent", "Cookie", "X-Request-ID", "X-Forwarded-For", "Referer", "Host"):
-        raw_get(site, "/", f"{header}: {raw}")
+    # What no server refuses, for it has no control character in it.
+    plain = re.sub(r"[\x00-\x1f]", "", raw)
+    for header in HEADERS:
+        for value in (raw, plain):
+            raw_get(site, "/", f"{header}: {value}")
+            raw_get(site, "/events/", f"{header}: {value}")
+            refused_handshake(site, f"{header}: {value}")
+    for method in (raw, plain, "FORGED", "GET'%0a%22!#$"):
+        raw_get(site, "/", method=method)
     raw_get(site, f"/{raw}")
     exchange(site, f"GET / HTTP/1.1\r\nHost: {raw}\r\n\r\n".encode("latin-1"))
     exchange(site, FORGED.encode())
@@ -152,6 +175,11 @@ def test_nothing_that_somebody_sends_makes_a_line_of_the_log(site: Site) -> None
     events = [json.loads(line)["event"] for line in lines]
     assert "forged" not in events
     assert all(line.isascii() and line.isprintable() for line in lines)
+    reasons = {json.loads(line).get("refused", "") for line in lines}
+    if site.project.is_(realtime="channels"):
+        # What somebody wrote is one word of a line, and no more of it than that.
+        [forged] = [reason for reason in reasons if reason.startswith("origin '\"}")]
+        assert forged == f"origin {plain!r}"
 
 
 def token_of(page: str) -> str:
@@ -200,6 +228,88 @@ def test_guesses_are_counted_by_all_processes_and_hold_up_nobody_else(site: Site
     assert (line["refused"], line["client"]) == ("too many: log-in", "192.0.2.9")
 
 
+# What a mail server says to these; to others it is "250 ok".
+POST_ANSWERS = {"DATA": "354 go on", "QUIT": "221 bye"}
+
+
+class Post:
+    """Takes one message from a connection, as a mail server does."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.text = ""
+        with connection, connection.makefile("rw", encoding="utf-8", newline="") as stream:
+
+            def answer(line: str) -> None:
+                stream.write(f"{line}\r\n")
+                stream.flush()
+
+            connection.settimeout(30)
+            answer("220 mail")
+            while line := stream.readline():
+                answer(POST_ANSWERS.get(line.strip().upper(), "250 ok"))
+                if line.strip().upper() == "DATA":
+                    while (line := stream.readline()).strip() != ".":
+                        self.text += line
+                    answer("250 ok")
+
+
+def test_promises_of_pages_hold_in_production(site: Site, mailbox: Mailbox) -> None:
+    """What tests/inside/ asks Django's client in many more ways, once for all of the site."""
+    evil, chosen = "evil.example", "a" * 32
+    with site.browser() as client:
+        client.follow_redirects = False
+
+        def post(path: str, **fields: str) -> httpx.Response:
+            return site.submit(client, path, **fields)
+
+        # A wrong password and an account that is none are one answer; so is a reset.
+        wrong = [
+            post("/accounts/login/", username=name, password="no") for name in ("bob", "nobody")
+        ]
+        assert [answer.status_code for answer in wrong] == [200, 200]
+        said = {re.search(r"Please enter[^<]*", answer.text)[0] for answer in wrong}  # type: ignore[index]
+        assert len(said) == 1
+        resets = []
+        for mail in ("nobody@example.com", "eve@example.com"):
+            client.headers.update({"X-Forwarded-Host": evil, "Forwarded": f"host={evil}"})
+            resets.append(post("/accounts/password_reset/", email=mail))
+        assert len({(one.status_code, one.headers["Location"]) for one in resets}) == 1
+        for name in ("X-Forwarded-Host", "Forwarded"):
+            del client.headers[name]
+        connection, _ = mailbox.listener.accept()
+        text = Post(connection).text
+        assert f"{site.origin}/accounts/reset/" in text
+        assert evil not in text
+        assert client.get("/", headers={"Host": evil}).status_code == 400
+
+        # A session that somebody chose, and where to go after the log-in.
+        client.cookies.set("sessionid", chosen, domain="localhost.local")
+        token = token_of(client.get("/accounts/login/").text)
+        before = client.cookies["csrftoken"]
+        fields = {"username": "bob", "password": "password-of-bob", "next": f"//{evil}/"}
+        entered = client.post("/accounts/login/", data=fields | {"csrfmiddlewaretoken": token})
+        assert (entered.status_code, entered.headers["Location"]) == (302, "/")
+        cookies = "\n".join(entered.headers.get_list("set-cookie"))
+        [session] = re.findall(r"sessionid=(\w+);.*HttpOnly;.*SameSite=Lax", cookies)
+        assert session != chosen
+        assert before not in cookies
+
+        # Pages for somebody are kept by nobody, and no form works without its token.
+        page = client.get("/", headers={"Cookie": f"sessionid={session}"})
+        assert "Log out" in page.text
+        assert {"private", "no-store"} <= set(page.headers["Cache-Control"].split(", "))
+        own = {"Cookie": f"sessionid={session}; csrftoken={'a' * 32}"}
+        for path in ("/accounts/logout/", "/accounts/password_change/", "/admin/users/user/add/"):
+            forged = client.post(path, headers=own, data={"csrfmiddlewaretoken": "b" * 32})
+            assert forged.status_code == 403, path
+            forged = client.post(
+                path,
+                headers=own | {"Origin": f"http://{evil}"},
+                data={"csrfmiddlewaretoken": "a" * 32},
+            )
+            assert forged.status_code == 403, path
+
+
 # WebSockets
 
 
@@ -241,11 +351,14 @@ OFFERS = "permessage-deflate; client_max_window_bits, x-webkit-deflate-frame"
 
 
 @contextmanager
-def handshake(site: Site, *headers: str) -> Iterator[tuple[socket.socket, bytes]]:
+def handshake(
+    site: Site, *headers: str, host: str = "", origin: str = ""
+) -> Iterator[tuple[socket.socket, bytes]]:
     """Open a WebSocket by hand; yield the connection and the answer."""
+    host = host or f"{site.host}:{site.port}"
     lines = [
-        "GET /ws/chat/frames/ HTTP/1.1", f"Host: {site.host}:{site.port}", "Upgrade: websocket",
-        "Connection: Upgrade", f"Origin: {site.origin}", "Sec-WebSocket-Version: 13",
+        "GET /ws/chat/frames/ HTTP/1.1", f"Host: {host}", "Upgrade: websocket",
+        "Connection: Upgrade", f"Origin: {origin or f'http://{host}'}", "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", f"Cookie: {site.cookies_of('ada')}",
         *headers,
     ]  # fmt: skip
@@ -280,6 +393,17 @@ def test_compression_is_not_agreed_on(site: Site) -> None:
     with handshake(site, *offers) as (_, answer):
         assert answer.startswith(b"HTTP/1.1 101")
         assert not re.search(rb"(?i)extensions|-protocol:", answer)
+
+
+def test_dot_behind_the_host_makes_no_difference_for_a_socket(site: Site) -> None:
+    if not has_sockets(site):
+        return
+    for host in ("localhost.", f"localhost.:{site.port}"):
+        with handshake(site, host=host) as (_, answer):
+            assert answer.startswith(b"HTTP/1.1 101"), host
+        for origin in ("http://localhost.example", "http://x.localhost.", "https://localhost."):
+            with handshake(site, host=host, origin=origin) as (_, answer):
+                assert answer.startswith(b"HTTP/1.1 403"), origin
 
 
 def test_broken_frame_closes_its_own_socket_with_its_code(site: Site) -> None:
@@ -494,4 +618,6 @@ def test_notifications_are_for_one_person(site: Site) -> None:
 
 
 def test_log_is_clean(site: Site) -> None:
-    site.assert_clean_log(r"Forbidden \(CSRF|Invalid (HTTP )?request|Failed to send password")
+    site.assert_clean_log(
+        r"Forbidden \((CSRF|Origin)|Invalid (HTTP )?request|Failed to send password"
+    )

@@ -114,20 +114,13 @@ class Front:
         with self.browser() as client:
             return client.get(path, **options)
 
-    def socket(
-        self,
-        cookies: str = "",
-        origin: str = ORIGIN,
-        path: str = "/ws/chat/lobby/",
-        address: str = CLIENT,
-        headers: dict[str, str] | None = None,
-    ) -> ClientConnection:
+    def socket(self, cookies: str = "", origin: str = ORIGIN) -> ClientConnection:
         return connect(
-            f"wss://{DOMAIN}{path}",
+            f"wss://{DOMAIN}/ws/chat/lobby/",
             ssl=self.trust,
             origin=origin,  # type: ignore[arg-type]
-            additional_headers={"Cookie": cookies, **(headers or {})},
-            source_address=(address, 0),
+            additional_headers={"Cookie": cookies},
+            source_address=(CLIENT, 0),
             open_timeout=20,
             proxy=None,
         )
