@@ -40,7 +40,7 @@ RUN = {
         r"(uvx )?cruft update( --checkout 0\.2\.0)?",
     ],
     "test_switch.py::test_commands_of_the_readme_change_an_answer": [
-        r"uvx cruft link( TEMPLATE .*)?",
+        r"(uvx )?cruft link( TEMPLATE .*)?",
         r"git add \.cruft\.json && git commit .*",
         r"uvx cruft update --variables-to-update .*",
     ],
