@@ -1,9 +1,14 @@
-"""Several hosts on one machine: network namespaces on a bridge that no packet can leave."""
+"""Networks of tests, in namespaces that no packet can leave.
+
+`network` has several hosts on one machine. `own_network` has one site and its visitors, and the
+test is in it.
+"""
 
 import ipaddress
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,8 +16,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from tests.services import ended, missing
+
+HERE = Path("/proc/thread-self/ns/net")
+# The placeholder in nginx.conf.
+DOMAIN = "example.com"
+# Addresses for examples (RFC 5737), all on the lo of an own network.
+SITE, CLIENT, OTHER_CLIENT = "192.0.2.1", "192.0.2.10", "192.0.2.11"
+getaddrinfo = socket.getaddrinfo
 
 
 def require() -> None:
@@ -25,6 +39,17 @@ def require() -> None:
 
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True)
+
+
+@contextmanager
+def inside(namespace: int) -> Iterator[None]:
+    """Have this thread, and what it starts, in a namespace, of which this is an open file."""
+    with HERE.open() as before:
+        os.setns(namespace, os.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            os.setns(before.fileno(), os.CLONE_NEWNET)
 
 
 @dataclass(frozen=True)
@@ -51,15 +76,8 @@ class Host:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Be on this host: sockets that this thread opens are its own."""
-        with (
-            Path("/proc/thread-self/ns/net").open() as before,
-            (Path("/run/netns") / self.namespace).open() as there,
-        ):
-            os.setns(there.fileno(), os.CLONE_NEWNET)
-            try:
-                yield
-            finally:
-                os.setns(before.fileno(), os.CLONE_NEWNET)
+        with (Path("/run/netns") / self.namespace).open() as there, inside(there.fileno()):
+            yield
 
     def listed(self, line: bool) -> None:
         """Let the others find this host by its names, or not any more."""
@@ -164,3 +182,41 @@ def process(
         )  # fmt: skip
     with ended(started):
         yield started
+
+
+def resolve(host: Any, *args: Any, **options: Any) -> Any:
+    """What a name server says: the site has the domain, and a name that it does not serve."""
+    known = host in (DOMAIN, "stranger.example")
+    return getaddrinfo(SITE if known else host, *args, **options)
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network that nobody else is in."""
+
+    namespace: int
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Have this thread, and what it starts, in the network."""
+        with inside(self.namespace), mock.patch("socket.getaddrinfo", resolve):
+            yield
+
+
+@contextmanager
+def own_network() -> Iterator[OwnNetwork]:
+    """Make a network with the addresses of the site and of its visitors."""
+    require()
+    with HERE.open() as home:
+        os.unshare(os.CLONE_NEWNET)
+        try:
+            made = HERE.open()
+        finally:
+            os.setns(home.fileno(), os.CLONE_NEWNET)
+    with made:
+        found = OwnNetwork(made.fileno())
+        with found.inside():
+            ip("link", "set", "lo", "up")
+            for address in (SITE, CLIENT, OTHER_CLIENT):
+                ip("address", "add", f"{address}/32", "dev", "lo")
+        yield found

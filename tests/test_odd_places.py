@@ -105,7 +105,7 @@ def test_host_is_asked_for_where_http_asks_for_it(site: Site, path: str) -> None
 
 
 def test_dot_behind_the_host_makes_no_difference(site: Site) -> None:
-    """For a page, and for its form; sockets are in test_attack.py, proxies in tests/proxies/."""
+    """For a page, and for its form; sockets are in tests/attack/, proxies in tests/proxies/."""
     for host in ("localhost", "localhost.", f"localhost.:{site.port}"):
         assert status(site, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n") == 200
         token, body = "a" * 32, f"csrfmiddlewaretoken={'a' * 32}&username=x&password=x"

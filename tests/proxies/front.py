@@ -13,9 +13,9 @@ from websockets.sync.client import ClientConnection, connect
 from tests import services
 from tests.combinations import SITES, Answers
 from tests.conftest import Bake
+from tests.network import CLIENT, DOMAIN, OwnNetwork, own_network
 from tests.project import Project
 from tests.proxies.commands import process
-from tests.proxies.network import CLIENT, DOMAIN, Network, network
 from tests.proxies.programs import ORIGIN, proxy_running, status
 from tests.services import wait_until
 from tests.site import Site
@@ -87,7 +87,7 @@ class Front:
     project: Project
     proxy: str
     folder: Path
-    network: Network
+    network: OwnNetwork
     trust: ssl.SSLContext
     servers: list[Server]
 
@@ -167,7 +167,7 @@ def standing(
     """Start a site, and before it a proxy of which `text` is the configuration."""
     roles = ROLES[project.answers["interface"]]
     places = REPLICAS if proxy == "caddy" else UNITS
-    with network() as own, ExitStack() as stack:
+    with own_network() as own, ExitStack() as stack:
         with own.inside():
             variables = variables_for(variables, stack, project, folder, proxy != "serve")
             variables["WEB_CONCURRENCY"] = "1" if proxy == "caddy" else "2"

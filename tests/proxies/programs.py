@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
+from tests.network import DOMAIN
 from tests.project import clean_environment
 from tests.proxies.commands import process, program, run
-from tests.proxies.network import DOMAIN
 from tests.services import wait_until
 
 ORIGIN = f"https://{DOMAIN}"

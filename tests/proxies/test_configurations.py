@@ -6,9 +6,9 @@ import pytest
 
 from tests.combinations import VALID
 from tests.conftest import Bake
+from tests.network import DOMAIN, own_network
 from tests.proxies.commands import program, run
 from tests.proxies.front import FILES, PROXIES
-from tests.proxies.network import DOMAIN, network
 from tests.proxies.programs import debian, mounted, proxy_environment
 
 pytestmark = pytest.mark.deploy
@@ -60,5 +60,5 @@ def judged_by_nginx(folder: Path, sites: dict[str, str]) -> str:
     mounts, certificate = debian(folder, sites)
     live = certificate.parent
     (live.parent / "other.example").symlink_to(live.name)
-    with network() as own, own.inside():
+    with own_network() as own, own.inside():
         return run(*mounted(mounts, "nginx -t"))

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.network import DOMAIN, SITE
 from tests.proxies.front import Front
-from tests.proxies.network import DOMAIN, SITE
 from tests.services import wait_until
 
 pytestmark = pytest.mark.deploy

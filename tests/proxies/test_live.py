@@ -12,9 +12,9 @@ from websockets.sync.client import ClientConnection
 
 from tests.combinations import Answers, name_of
 from tests.conftest import Bake, Prepare
+from tests.network import DOMAIN, SITE
 from tests.proxies.commands import program
 from tests.proxies.front import WAYS, Front, cookies_of, emitted, standing
-from tests.proxies.network import DOMAIN, SITE
 from tests.proxies.programs import ORIGIN
 from tests.site import Site, next_frame, say
 

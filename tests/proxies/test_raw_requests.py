@@ -21,8 +21,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests import raw, shapes
 from tests.conftest import Bake, Prepare
+from tests.network import DOMAIN, SITE
 from tests.proxies.front import PROXIES, Front, Server, emitted, standing
-from tests.proxies.network import DOMAIN, SITE
 from tests.proxies.programs import ORIGIN
 from tests.site import close_code, next_frame
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from tests.conftest import Bake
+from tests.network import own_network
 from tests.proxies.commands import process
 from tests.proxies.front import WAYS, Front, emitted
-from tests.proxies.network import network
 from tests.proxies.programs import ORIGIN, caddy_command, proxy_environment, proxy_running, status
 from tests.services import wait_until
 
@@ -88,7 +88,7 @@ def fragile_server() -> Iterator[type[Fragile]]:
 
 def test_requests_wait_for_a_server_and_no_post_is_sent_twice(bake: Bake, tmp_path: Path) -> None:
     text = emitted(bake, WAYS[0][0], "caddy")
-    with network() as own, own.inside(), ExitStack() as stack:
+    with own_network() as own, own.inside(), ExitStack() as stack:
         server = stack.enter_context(ExitStack())
         fragile = server.enter_context(fragile_server())
         names = {"web": ["127.0.1.1"]}
@@ -122,7 +122,7 @@ def test_caddy_serves_localhost_without_https_if_told_so(bake: Bake, tmp_path: P
         "CADDY_GLOBAL_OPTIONS": "",
     }
     with (
-        network() as own,
+        own_network() as own,
         own.inside(),
         fragile_server(),
         process(command, tmp_path / "log", env=plain),

@@ -9,8 +9,8 @@ from contextlib import ExitStack, suppress
 import httpx
 import pytest
 
+from tests.network import CLIENT, DOMAIN, OTHER_CLIENT, SITE
 from tests.proxies.front import Front
-from tests.proxies.network import CLIENT, DOMAIN, OTHER_CLIENT, SITE
 from tests.proxies.programs import ORIGIN
 from tests.site import Site
 

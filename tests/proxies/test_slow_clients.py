@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.conftest import Bake, Prepare
+from tests.network import DOMAIN, SITE
 from tests.proxies.front import PROXIES, Front, emitted, standing
-from tests.proxies.network import DOMAIN, SITE
 
 pytestmark = pytest.mark.deploy
 
