@@ -59,7 +59,6 @@ def test_every_place_names_the_same_things(emitted: Project) -> None:
     files = {path.name for path in (emitted.path / "deploy/systemd").iterdir()}
     kinds = {f"{slug}-{role}.{kind}" for role in roles for kind in ("socket", "service")}
     assert files == kinds | {f"{slug}-migrate.service", "environment", "install.sh", "nginx.conf"}
-    assert f"\nroles=({' '.join(roles)})\n" in script
     nginx = emitted.read("deploy/systemd/nginx.conf")
     assert set(re.findall(r"server 127\.0\.0\.1:(\d+);", nginx)) == {
         str(port) for port in roles.values()
