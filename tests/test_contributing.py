@@ -146,3 +146,9 @@ def test_commands_of_contributing_exist() -> None:
     for module, script in commands:
         path = TEMPLATE / (script or module.replace(".", "/"))
         assert path.is_file() or path.with_suffix(".py").is_file() or path.is_dir(), path
+
+
+def test_no_module_of_tests_is_too_long_to_read() -> None:
+    for path in (TEMPLATE / "tests").rglob("*.py"):
+        if ".venv" not in path.parts:
+            assert path.read_text(encoding="utf-8").count("\n") < 500, path
