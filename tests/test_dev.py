@@ -27,7 +27,8 @@ def site(
 ) -> Iterator[Site]:
     """Each pair of answers in turn, started with no environment, no lock and no database.
 
-    In development all of them use SQLite.
+    In development all of them use SQLite. Pairs are enough: the server depends on the interface
+    alone, and other answers add applications to it.
     """
     project = bake(**request.param)
     log = tmp_path_factory.mktemp("dev") / "log"
