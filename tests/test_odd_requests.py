@@ -107,13 +107,15 @@ def request(path: str, *headers: bytes, method: str = "GET", body: bytes = b"") 
 
 
 def handshake(site: Site, path: str, *headers: bytes) -> bytes:
-    """Return the bytes of ada's handshake; a header of these takes the place of its own."""
+    """Return the bytes of ada's handshake; a header of these takes the place of its own.
+
+    A cookie stands behind hers, and wins if it has the same name.
+    """
     given = {header.partition(b":")[0] for header in headers}
     own = HANDSHAKE | {"Host": b"localhost", "Origin": b"http://localhost"}
     lines = [name.encode() + b": " + own[name] for name in own if name.encode() not in given]
-    # Beside another one: all of them are read.
     lines.append(b"Cookie: " + site.cookies_of("ada").encode())
-    return b"\r\n".join([f"GET {path} HTTP/1.1".encode("latin-1"), *headers, *lines, b"", b""])
+    return b"\r\n".join([f"GET {path} HTTP/1.1".encode("latin-1"), *lines, *headers, b"", b""])
 
 
 def first_status(address: tuple[str, int], data: bytes) -> int | None:
@@ -197,7 +199,7 @@ def test_any_header_is_answered(site: Site) -> None:
 def test_any_header_of_a_stream_is_answered(site: Site) -> None:
     if site.project.is_(realtime="sse"):
         cookies = b"Cookie: " + site.cookies_of("ada").encode()
-        asked = [request("/events/", header, cookies) for header in odd_headers()]
+        asked = [request("/events/", cookies, header) for header in odd_headers()]
         assert assert_answered(site, asked, endless=True)[200] > 0
 
 
