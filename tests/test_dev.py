@@ -1,5 +1,6 @@
 """The first ten minutes: `uv run just dev` in a project that was generated just now."""
 
+import json
 import re
 import shutil
 import time
@@ -108,7 +109,7 @@ def test_errors_are_explained(site: Site) -> None:
 def test_websocket_opens(site: Site) -> None:
     if site.project.is_(realtime="channels"):
         with site.socket(path="/ws/status/", user=None) as socket:
-            assert "uvicorn" in str(socket.recv(timeout=5))
+            assert json.loads(socket.recv(timeout=5)) == {"interface": "ASGI"}
     else:
         assert site.refusal(path="/ws/status/", user=None) in (403, 404)
 
