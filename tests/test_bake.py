@@ -148,7 +148,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (3_900, 78, 8_480),
+        (3_900, 78, 8_490),
     ),
     (
         {
@@ -157,7 +157,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_240, 83, 9_120),
+        (4_240, 83, 9_130),
     ),
 ]
 
