@@ -43,8 +43,9 @@ KNOWN = {
     "INFORMATIONAL": {"7.1.6", "7.13.1", "7.13.2"},
     "FAILED": {"7.1.5"},
 }  # fmt: skip
-# Of 247 cases: so many are "OK" at least, and "NON-STRICT" at most.
-OK, NON_STRICT, RUNS = 230, 13, 4
+# Of 247 cases: so many are "OK" at least, and "NON-STRICT" at most. They are 230 and 13 on an idle
+# machine. A busy one reads the bytes of 3.4 or 5.15 in other pieces, and has one less.
+OK, NON_STRICT = 229, 14
 
 
 def python2() -> dict[str, str]:
@@ -82,26 +83,17 @@ def test_every_case_is_answered_as_the_protocol_says(prepared: Prepare, tmp_path
             "exclude-cases": EXCLUDED,
         }
         (tmp_path / "specification.json").write_text(json.dumps(specification))
-        # A busy machine reads the bytes in other pieces, and has one less.
-        for _ in range(RUNS):
-            subprocess.run(
-                ["python2.7", "-c", WSTEST, suite, "--mode", "fuzzingclient",
-                 "--spec", tmp_path / "specification.json"],
-                env=environment, check=True, timeout=500,
-            )  # fmt: skip
-            found = json.loads((reports / "index.json").read_text())["site"]
-            assert_known(found)
-            counts = Counter(case["behavior"] for case in found.values())
-            print(counts)
-            if counts["OK"] >= OK and counts["NON-STRICT"] <= NON_STRICT:
-                return
-    pytest.fail(f"In {RUNS} runs the floor was not reached: {counts}")
-
-
-def assert_known(found: dict[str, dict[str, str]]) -> None:
-    """Check that each case is "OK", or what it is known for."""
+        subprocess.run(
+            ["python2.7", "-c", WSTEST, suite, "--mode", "fuzzingclient",
+             "--spec", tmp_path / "specification.json"],
+            env=environment, check=True, timeout=500,
+        )  # fmt: skip
+    found = json.loads((reports / "index.json").read_text())["site"]
     assert len(found) == 247
     for name, case in found.items():
         assert case["behavior"] == "OK" or name in KNOWN.get(case["behavior"], ()), (name, case)
         ends = {"OK", "INFORMATIONAL"} if name not in KNOWN["FAILED"] else {"OK", "WRONG CODE"}
         assert case["behaviorClose"] in ends, (name, case)
+    counts = Counter(case["behavior"] for case in found.values())
+    assert counts["OK"] >= OK, counts
+    assert counts["NON-STRICT"] <= NON_STRICT, counts
