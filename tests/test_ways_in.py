@@ -39,13 +39,16 @@ COMBINATIONS = [
     {"interface": "asgi", "realtime": "sse", "database": "sqlite", "deployment": "systemd"},
     {"interface": "both", "realtime": "none", "database": "postgresql", "deployment": "compose"},
 ]
+# So new that a machine may have no way to get it: tried where it is.
+NEWEST = "3.14"
+FIND = ("python", "find", "--no-python-downloads")
+IS_THERE = subprocess.run([uv(), *FIND, NEWEST], capture_output=True).returncode == 0
 # The oldest cookiecutter runs on Pythons that the newest has left.
 RELEASES = [
-    *(("2.6", python) for python in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")),
-    *(("2.7", python) for python in ("3.10", "3.11", "3.12", "3.13", "3.14")),
+    *(("2.6", python) for python in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")),
+    *(("2.7", python) for python in ("3.10", "3.11", "3.12", "3.13")),
+    *((release, NEWEST) for release in ("2.6", "2.7") if IS_THERE),
 ]
-# So new that a machine may have no way to get it; without it, nobody is wrong.
-NEWEST = "3.14"
 QUESTIONS = [f"[{number}/" for number in range(1, 1 + len(test_switch.CHOICES) + 2)]
 
 
@@ -132,10 +135,11 @@ def python_of(version: str) -> str:
     if programs:
         return str(programs[-1])
     # In CI uv fetches it.
-    get = ["find", "--no-python-downloads"]
-    if os.environ.get("CI"):
-        get = ["install", "--no-bin"] if version == NEWEST else []
-    if get and subprocess.run([uv(), "python", *get, version], capture_output=True).returncode:
+    found = (
+        os.environ.get("CI")
+        or not subprocess.run([uv(), *FIND, version], capture_output=True).returncode
+    )
+    if not found:
         pytest.skip(f"Python {version} is not on this machine: uv python install {version}")
     return version
 

@@ -227,7 +227,9 @@ def test_threads_are_done_when_a_pool_is_closed(pool: Pool, monkeypatch: Any) ->
     wait_until(lambda: len(pool.idle) == 2)
     pool.shutdown()
 
-    assert sorted(closed_by) == ["test-1", "test-2"]
+    # Threads of other pools may end meanwhile.
+    own = [name for name in closed_by if name.startswith("test-")]
+    assert sorted(own) == ["test-1", "test-2"]
     assert pool not in threads.POOLS
     assert pool.numbers()["threads"] == 0
     pool.shutdown()  # nothing happens
