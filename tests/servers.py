@@ -60,8 +60,8 @@ SENTENCES = {
 
 # What test_servers.py looks at.
 LOOKED_AT = {"wsgi": {"pages", "static files", "uploads", "client address", "SIGTERM"}}
-LOOKED_AT["wsgi"] |= {"worker killed"}
-LOOKED_AT["asgi"] = LOOKED_AT["wsgi"] | {"sockets", "streams"}
+LOOKED_AT["wsgi"] |= {"worker killed", "streams"}
+LOOKED_AT["asgi"] = LOOKED_AT["wsgi"] | {"sockets"}
 
 SERVERS = [
     Server(
