@@ -4,6 +4,7 @@
 Django and its server use the same configuration, so that their lines look the same.
 """
 
+import copy
 import logging
 import sys
 {% if cookiecutter.__asgi %}
@@ -62,7 +63,9 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
         if hasattr(record, "finished"):
             return str(record.msg)
         if record.name.startswith("django.security."):
-            # Any client can cause these, and the message is enough.
+            # Any client can cause these, and the message is enough. Other handlers, such as
+            # Sentry's, get the record as it is.
+            record = copy.copy(record)
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.exc_info = None
         return super().format(record)

@@ -3,9 +3,11 @@
 import errno
 import logging
 import sqlite3
+import sys
 from typing import Any
 
 import pytest
+import structlog
 from django.db import OperationalError, ProgrammingError, connection
 from django.test import Client, RequestFactory
 {% if cookiecutter.__postgresql %}
@@ -17,11 +19,7 @@ from redis import exceptions
 {% endif %}
 from structlog.testing import capture_logs
 
-{% if cookiecutter.__asgi %}
 from serving import logs, outages
-{% else %}
-from serving import outages
-{% endif %}
 from serving.outages import Outage, outage_of
 from serving.unavailable import server_error
 
@@ -269,3 +267,17 @@ def test_sockets_are_told_of_by_the_access_line_only(
 
     assert logs.SocketFilter().filter(record) == is_kept
 {% endif %}
+
+
+def test_refusal_is_a_warning_here_and_stays_an_error_for_other_handlers() -> None:
+    """Sentry's, for example, which see the same record."""
+    formatter = logs.Formatter(processors=[structlog.processors.JSONRenderer()])
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        reason = sys.exc_info()
+    record = logging.LogRecord("django.security.X", logging.ERROR, "", 1, "odd", (), reason)
+
+    assert "Traceback" not in formatter.format(record)
+    assert (record.levelno, record.levelname) == (logging.ERROR, "ERROR")
+    assert record.exc_info is reason
