@@ -86,8 +86,11 @@ def outage_of(error: BaseException | None) -> Outage | None:
         if name := getattr(cause, "sqlite_errorname", None):
             away = name.removeprefix("SQLITE_").startswith(SQLITE)
         else:
-            # Without a code, PostgreSQL was not reached.
-            away = (getattr(cause, "sqlstate", None) or "08").startswith(POSTGRESQL)
+            # Without a code, PostgreSQL was not reached. The error of NOWAIT has the code
+            # of lock_timeout, but a query asked for it. lock_timeout interrupts a query.
+            code = getattr(cause, "sqlstate", None) or "08"
+            lock = cause.diag.source_function if code == "55P03" else None
+            away = code.startswith(POSTGRESQL) and lock in (None, "ProcessInterrupts")
         return database if away else None
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         # An upload cannot be written. The log does not say when there is room again.

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 import structlog
+{% if cookiecutter.__postgresql %}
+from django.db import OperationalError, ProgrammingError, connection, transaction
+{% else %}
 from django.db import OperationalError, ProgrammingError, connection
+{% endif %}
 from django.test import Client, RequestFactory
 {% if cookiecutter.__postgresql %}
 from psycopg import OperationalError as NotReached
@@ -98,6 +102,29 @@ def test_query_that_is_wrong_is_not_away() -> None:
         cursor.execute("select nothing from nowhere")
 
     assert outage_of(found.value) is None
+{% if cookiecutter.__postgresql %}
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no such locks")
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("how", "is_away"), [("", True), (" nowait", False)])
+def test_lock_is_away_after_a_time_but_not_for_a_query_that_does_not_wait(
+    how: str, is_away: bool
+) -> None:
+    """A query with NOWAIT expects the error. If nobody catches it, the view is wrong."""
+    other = connection.copy("other")
+    try:
+        with transaction.atomic(), other.cursor() as holder, connection.cursor() as cursor:
+            other.set_autocommit(False)
+            holder.execute("lock table django_session")
+            cursor.execute("set local lock_timeout = '50ms'")
+            with pytest.raises(OperationalError) as found, transaction.atomic():
+                cursor.execute(f"lock table django_session{how}")
+    finally:
+        other.close()
+
+    assert outage_of(found.value) is (outages.database if is_away else None)
+{% endif %}
 {% if cookiecutter.__live %}
 
 
