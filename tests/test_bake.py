@@ -201,6 +201,16 @@ def test_readme_of_the_machinery_names_each_of_its_files(project: Project) -> No
     assert named == code
 
 
+def test_readme_says_what_each_file_of_the_first_folder_is_for(placed: Project) -> None:
+    table = placed.read("README.md").partition("\n## Files and folders\n")[2].partition("\n## ")[0]
+    folders = {name.partition("/")[0] + "/" for name in placed.files() if "/" in name}
+    files = {name for name in placed.files() if "/" not in name}
+    known = {".dockerignore", ".editorconfig", ".gitattributes", ".gitignore", ".python-version"}
+
+    named = set(re.findall(r"`([^`\n]+)`", re.sub(r"(?m)^\| (.*?) \|.*", r"\1", table)))
+    assert named == (folders | files | {"uv.lock"}) - known - {"README.md"}
+
+
 def test_no_file_of_an_owner_is_too_long_to_read(placed: Project) -> None:
     for name in placed.files():
         if not name.startswith("serving/"):
