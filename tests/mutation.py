@@ -64,8 +64,8 @@ FILES = {
     "serving/threads.py": [
         "serving/test_pools.py",
         "serving/test_jobs.py",
-        "serving/test_overseer.py",
-        "serving/test_overseer_thread.py",
+        "serving/test_watchdog.py",
+        "serving/test_watchdog_thread.py",
         "serving/test_threads.py",
         "serving/test_processes.py",
     ],

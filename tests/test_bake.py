@@ -36,10 +36,10 @@ def expected_files(project: Project) -> set[str]:
         "config/__init__.py", "config/database.py", "config/environment.py", "config/settings.py",
         "config/urls.py",
         "serving/README.md", "serving/__init__.py", "serving/attempts.py", "serving/csp.py",
-        "serving/edge.py", "serving/health.py", "serving/limits.py", "serving/logs.py",
-        "serving/metrics.py", "serving/outages.py", "serving/private.py", "serving/startapp.py",
-        "serving/static_files.py", "serving/text.py", "serving/threads.py",
-        "serving/unavailable.py", "serving/values.py",
+        "serving/edge.py", "serving/health.py", "serving/header_limits.py", "serving/logs.py",
+        "serving/metrics.py", "serving/outages.py", "serving/no_store.py", "serving/startapp.py",
+        "serving/static_files.py", "serving/invalid_text.py", "serving/threads.py",
+        "serving/unavailable.py", "serving/env_values.py",
         f"{slug}/__init__.py", f"{slug}/static/icon.svg", f"{slug}/static/site.css",
         f"{templates}/400.html", f"{templates}/403.html", f"{templates}/403_csrf.html",
         f"{templates}/404.html", f"{templates}/500.html", f"{templates}/base.html",
@@ -56,7 +56,7 @@ def expected_files(project: Project) -> set[str]:
     if asgi:
         files |= {
             "config/asgi.py", "config/uvicorn_conf.py",
-            "serving/handler.py", "serving/heads.py", "serving/middleware.py",
+            "serving/handler.py", "serving/uvicorn_http.py", "serving/middleware.py",
             "serving/request_thread.py", "serving/shutdown.py", "serving/uvicorn_server.py",
         }  # fmt: skip
     if both:
@@ -76,7 +76,7 @@ def expected_files(project: Project) -> set[str]:
             f"{chat}/__init__.py", f"{chat}/admin.py", f"{chat}/apps.py", f"{chat}/checks.py",
             f"{chat}/consumers.py", f"{chat}/forms.py", f"{chat}/frames.py", f"{chat}/rooms.py",
             f"{chat}/limits.py", f"{chat}/models.py", f"{chat}/posting.py", f"{chat}/presence.py",
-            f"{chat}/sockets.py", f"{chat}/urls.py", f"{chat}/views.py",
+            f"{chat}/subscriber.py", f"{chat}/urls.py", f"{chat}/views.py",
             f"{chat}/migrations/__init__.py", f"{chat}/migrations/0001_initial.py",
             f"{chat}/static/chat/chat.css", f"{chat}/static/chat/chat.js",
             f"{chat}/templates/chat/room.html", f"{chat}/templates/chat/rooms.html",

@@ -23,8 +23,8 @@ TEXTS = ["\n".join(["# Settings", *LINES, ""]), "\r\n".join(["\ufeff# Settings",
 READ = """
 import json, os, sys
 from pathlib import Path
-from serving import values
-values.load_dotenv(Path(sys.argv[1]))
+from serving import env_values
+env_values.load_dotenv(Path(sys.argv[1]))
 json.dump(dict(os.environ), sys.stdout)
 """
 

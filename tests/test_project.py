@@ -288,7 +288,7 @@ from prometheus_client import generate_latest
 from serving import metrics, threads
 pool = threads.Pool("numbers", 2, 4)
 pool.submit(int).result()
-metrics.OPEN["sockets"] += 3
+metrics.OPEN_COUNTS["sockets"] += 3
 metrics.export()
 print(generate_latest().decode())
 for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:

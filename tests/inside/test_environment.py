@@ -14,7 +14,7 @@ from django.core import management
 
 from config import environment
 from manage import main
-from serving import values
+from serving import env_values
 {% else %}
 import os
 import subprocess
@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 from config import environment
-from serving import values
+from serving import env_values
 {% endif %}
 
 PRODUCTION = {
@@ -184,7 +184,7 @@ def test_empty_sender_is_the_usual_one() -> None:
     ],
 )
 def test_mail_server_is_what_its_url_says(url: str, options: dict[str, object]) -> None:
-    found = values.mail_server(url)
+    found = env_values.mail_server(url)
 
     assert found | options == found
     assert ("use_tls" in found, "use_ssl" in found) == (
@@ -219,7 +219,7 @@ def test_mail_server_is_what_its_url_says(url: str, options: dict[str, object]) 
 )
 def test_mail_server_that_is_not_understood_is_refused(url: str, sentence: str) -> None:
     with pytest.raises(SystemExit, match=sentence) as stopped:
-        values.mail_server(url)
+        env_values.mail_server(url)
 
     assert str(stopped.value).startswith("This site cannot start: EMAIL_URL ")
     assert "secret" not in str(stopped.value)

@@ -11,8 +11,8 @@ from typing import Any
 
 from environs import Env, EnvValidationError, validate
 
-from serving import values
-from serving.values import stop as stop
+from serving import env_values
+from serving.env_values import stop as stop
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -44,7 +44,7 @@ def check_host() -> None:
         )
 
 
-values.load_dotenv(BASE_DIR / ".env")
+env_values.load_dotenv(BASE_DIR / ".env")
 
 # Errors are collected, and reported together below.
 env = Env(eager=False)
@@ -93,8 +93,8 @@ try:
 except EnvValidationError as error:
     problems: Any = error.error_messages
     texts = [f"{name}: {' '.join(problems[name])}" for name in problems]
-    stop(" ".join([*texts, "See README.md for valid values."]))
-values.refuse_quotes(env.dump())
+    stop(" ".join([*texts, "See README.md for valid env_values."]))
+env_values.refuse_quotes(env.dump())
 
 if DEBUG:
     SECRET_KEY = SECRET_KEY or "insecure-key-for-development-only"
@@ -105,27 +105,29 @@ if not SECRET_KEY.strip():
         "the site and `uv run just manage …` for any other command. In production, set it "
         "to a long random value, or copy .env.example to .env and set it there."
     )
-ALLOWED_HOSTS = values.validated("DJANGO_ALLOWED_HOSTS", ALLOWED_HOSTS)
+ALLOWED_HOSTS = env_values.validated("DJANGO_ALLOWED_HOSTS", ALLOWED_HOSTS)
 if not ALLOWED_HOSTS:
     stop(
         "DJANGO_ALLOWED_HOSTS is not set. List the host names of this site, separated by "
         "commas, for example example.com,www.example.com."
     )
-CSRF_TRUSTED_ORIGINS = values.validated("DJANGO_CSRF_TRUSTED_ORIGINS", CSRF_TRUSTED_ORIGINS)
-TRUSTED_PROXIES = values.networks(FORWARDED_ALLOW_IPS)
-EMAIL_FROM = values.sender(EMAIL_FROM)
-MAIL_SERVER = values.mail_server(EMAIL_URL)
+CSRF_TRUSTED_ORIGINS = env_values.validated(
+    "DJANGO_CSRF_TRUSTED_ORIGINS", CSRF_TRUSTED_ORIGINS
+)
+TRUSTED_PROXIES = env_values.networks(FORWARDED_ALLOW_IPS)
+EMAIL_FROM = env_values.sender(EMAIL_FROM)
+MAIL_SERVER = env_values.mail_server(EMAIL_URL)
 {% if cookiecutter.__live %}
-REDIS_URL = values.redis(REDIS_URL) if REDIS_URL else ""
+REDIS_URL = env_values.redis(REDIS_URL) if REDIS_URL else ""
 {% endif %}
 {% if cookiecutter.__postgresql %}
 # Without DATABASE_URL, development uses SQLite. In production it is an error.
 if DEBUG and (not DATABASE_URL or DATABASE_URL.startswith("sqlite:")):
-    DATABASE = values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
+    DATABASE = env_values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
 else:
-    DATABASE = values.postgresql(DATABASE_URL)
+    DATABASE = env_values.postgresql(DATABASE_URL)
 {% else %}
-DATABASE = values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
+DATABASE = env_values.sqlite(DATABASE_URL or "sqlite:///db.sqlite3", BASE_DIR)
 {% endif %}
 # Files in MEDIA_ROOT are public. It must not contain .env, the code or the database.
 private = [

@@ -30,7 +30,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-import serving.text  # noqa: F401
+import serving.invalid_text  # noqa: F401
 {% if cookiecutter.__asgi %}
 from serving import metrics
 from serving.shutdown import Connection
@@ -341,7 +341,7 @@ class ASGIEdge:
         started = start(client)
         is_socket = scope["type"] == "websocket"
         connection = Connection(is_socket, receive, send)
-        metrics.OPEN["sockets"] += is_socket
+        metrics.OPEN_COUNTS["sockets"] += is_socket
         outcome: Event = {}
         received = 0
 
@@ -387,7 +387,7 @@ class ASGIEdge:
             raise
         finally:
             await connection.finish()
-            metrics.OPEN["sockets"] -= is_socket
+            metrics.OPEN_COUNTS["sockets"] -= is_socket
             log(
                 "request" if scope["type"] == "http" else "websocket",
                 client,

@@ -43,7 +43,7 @@ from django.utils.decorators import sync_and_async_middleware
 {% endif %}
 
 from serving import outages
-from serving.threads import overseer
+from serving.threads import watchdog
 
 # Seconds for all checks together; orchestrators give up after a few.
 TIMEOUT = 3
@@ -108,7 +108,7 @@ def live() -> HttpResponse:
 
 def ready() -> HttpResponse:
     """Answer 200, or 503 if requests should go elsewhere, with the result of each check."""
-    if reason := overseer.problem() or overseer.stopping:
+    if reason := watchdog.problem() or watchdog.stopping:
         return answer("failed", {"process": reason}, 503)
     if RUNNING.acquire(blocking=False):
         try:
@@ -159,7 +159,7 @@ def health_middleware(get_response):  # type: ignore[no-untyped-def]
                     return live()
                 case "/health/ready":
                     # If no thread is free, a check in a thread could not run.
-                    return ready() if overseer.problem() else await asyncio.to_thread(ready)
+                    return ready() if watchdog.problem() else await asyncio.to_thread(ready)
             return await get_response(request)
 
         return async_middleware

@@ -22,7 +22,7 @@ from serving import threads
 logger = structlog.get_logger(__name__)
 
 # Open WebSockets and streaming responses. Change it in the event loop only.
-OPEN: Counter[str] = Counter({"sockets": 0, "streams": 0})
+OPEN_COUNTS: Counter[str] = Counter({"sockets": 0, "streams": 0})
 
 HELP = {
     "site_threads": "Threads of a pool, and the calls that wait for one",
@@ -35,7 +35,7 @@ def samples(name: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the values of a gauge, each with its labels."""
     process = {"process": str(os.getpid())}
     if name != "site_threads":
-        yield OPEN[name.removeprefix("site_")], process
+        yield OPEN_COUNTS[name.removeprefix("site_")], process
         return
     for pool, states in threads.numbers().items():
         for state, value in states.items():
@@ -45,17 +45,17 @@ def samples(name: str) -> Iterator[tuple[int, dict[str, str]]]:
 def log_numbers() -> None:
     """Log the metrics, unless the process is idle."""
     pools = threads.numbers()
-    busy = any(OPEN.values()) or any(
+    busy = any(OPEN_COUNTS.values()) or any(
         states["running"] or states["held"] or states["waiting"]
         for states in pools.values()
     )
     if busy:
-        logger.info("load", **pools, **OPEN)
+        logger.info("load", **pools, **OPEN_COUNTS)
 
 
 def export() -> None:
     """Log the metrics once a minute, and export them through the installed packages."""
-    threads.overseer.each_minute = log_numbers
+    threads.watchdog.each_minute = log_numbers
     register()
 
 

@@ -9,8 +9,8 @@ in its queue while the process uses little CPU, it runs more threads. The thread
 https://learn.microsoft.com/dotnet/standard/threading/the-managed-thread-pool
 
 A call that waits for MAX_WAIT seconds fails with Overloaded, and the client gets a 503.
-One thread of each process, the overseer, adjusts all pools. It is also a watchdog: if the
-process is stuck, /health/ready says so, and the process asks its server to replace it.
+One thread of each process, the watchdog, adjusts all pools. If the process is stuck,
+/health/ready says so, and the process asks its server to replace it.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ MAX_WAIT = 50
 STUCK_AFTER = 90
 # The same for an event loop that does not run.
 BLOCKED_AFTER = 30
-# If the overseer did not run for this many seconds, the whole process was suspended.
+# If the watchdog did not run for this many seconds, the whole process was suspended.
 SUSPENDED_AFTER = 10
 # Seconds from the first failure of /health/ready until a stuck process is replaced. A probe
 # every 10 seconds takes it out of rotation before that.
@@ -50,10 +50,10 @@ KILL_AFTER = 25
 
 # Seconds after which an idle thread ends.
 IDLE_TIMEOUT = 5
-# Seconds between two checks by the overseer, while calls wait.
-TICK = 0.02
+# Seconds between two checks by the watchdog, while calls wait.
+CHECK_INTERVAL = 0.02
 # CPUs that this process uses. Below the first, its threads wait; above the second, they
-# compute. If other processes use the CPU, the overseer notices that because it runs late.
+# compute. If other processes use the CPU, the watchdog notices that because it runs late.
 WAITING_CPU = 0.4
 COMPUTING_CPU = 0.8
 # Seconds without progress, after which one more thread is tried even if all compute.
@@ -90,7 +90,7 @@ class Job:
                 self.future.set_exception(error)
 
 
-class Worker(threading.Thread):
+class PoolThread(threading.Thread):
     """A thread of a pool: one job after the other."""
 
     def __init__(self, pool: "Pool", number: int) -> None:
@@ -133,7 +133,7 @@ class Pool(ThreadPoolExecutor):
         self.lock = threading.Lock()
         self.closed = False
         self.waiting: deque[Job] = deque()
-        self.idle: list[Worker] = []
+        self.idle: list[PoolThread] = []
         # All threads: running, idle, and held by a request that waits for something else.
         # At most `max_threads`.
         self.threads = self.started = self.refused = 0
@@ -157,7 +157,7 @@ class Pool(ThreadPoolExecutor):
             self.dispatch()
             queued = bool(self.waiting)
         if queued:
-            overseer.wake()
+            watchdog.wake()
         return job.future
 
     def take(self) -> Job | None:
@@ -178,12 +178,12 @@ class Pool(ThreadPoolExecutor):
                 continue
             self.threads += 1
             self.started += 1
-            worker = Worker(self, self.started)
+            worker = PoolThread(self, self.started)
             worker.inbox.put(job)
             try:
                 worker.start()
             except RuntimeError:
-                # The operating system allows no more threads. The overseer tries again.
+                # The operating system allows no more threads. The watchdog tries again.
                 self.threads -= 1
                 self.running -= 1
                 self.waiting.appendleft(job)
@@ -194,7 +194,7 @@ class Pool(ThreadPoolExecutor):
                     )
                 return
 
-    def next_job(self, worker: Worker) -> Job | None:
+    def next_job(self, worker: PoolThread) -> Job | None:
         """Return the next job for a thread that has finished one; None ends the thread."""
         with self.lock:
             self.running -= 1
@@ -226,7 +226,7 @@ class Pool(ThreadPoolExecutor):
         with self.lock:
             self.running += 1
 
-    def adopt(self, worker: Worker) -> bool:
+    def adopt(self, worker: PoolThread) -> bool:
         """Move a running thread from another pool to this one, even above the limit; return
         False if this pool is full."""
         with self.lock:
@@ -245,8 +245,10 @@ class Pool(ThreadPoolExecutor):
         return True
 
     def pause(self) -> float:
-        """Return the seconds until the overseer must check this pool again."""
-        return TICK if self.waiting else 10 * TICK if self.limit > self.min_threads else 1
+        """Return the seconds until the watchdog must check this pool again."""
+        if self.waiting:
+            return CHECK_INTERVAL
+        return 10 * CHECK_INTERVAL if self.limit > self.min_threads else 1
 
     def adjust(self, cpu: float, now: float) -> None:
         """Raise or lower the limit; refuse calls that have waited for too long.
@@ -327,7 +329,7 @@ class Pool(ThreadPoolExecutor):
         if wait:
             # Only running threads: held ones have no call.
             while self.running:
-                time.sleep(TICK)
+                time.sleep(CHECK_INTERVAL)
             for worker in ended:
                 worker.join(1)
 
@@ -340,7 +342,7 @@ def call_and_then[T](call: Callable[[], T], after_call: Callable[[], None]) -> T
         after_call()
 
 
-class Overseer:
+class Watchdog:
     """Watches the pools and the event loop of this process, in its own thread."""
 
     def __init__(self, pools: list[Pool]) -> None:
@@ -376,7 +378,7 @@ class Overseer:
             return
         with self.lock:
             if not self.thread:
-                thread = threading.Thread(target=self.run, name="overseer", daemon=True)
+                thread = threading.Thread(target=self.run, name="watchdog", daemon=True)
                 thread.start()
                 self.thread = thread
 
@@ -393,7 +395,7 @@ class Overseer:
             try:
                 self.check(time.monotonic(), time.process_time(), late)
             except Exception:
-                logger.exception("overseer goes on")
+                logger.exception("watchdog goes on")
 
     def start_measuring(self, now: float, used: float) -> None:
         """Set the values with which the first check() compares."""
@@ -411,8 +413,8 @@ class Overseer:
         # A call waits. Often a thread becomes free before a check is needed.
         self.woken.clear()
         slept_at = time.monotonic()
-        time.sleep(TICK)
-        return time.monotonic() - slept_at - TICK
+        time.sleep(CHECK_INTERVAL)
+        return time.monotonic() - slept_at - CHECK_INTERVAL
 
     def check(self, now: float, used: float, late: float) -> None:
         """Check the pools and the process.
@@ -427,7 +429,7 @@ class Overseer:
         if passed > SUSPENDED_AFTER:
             # This thread did not run either, so the whole process was suspended.
             self.reset_timers(now)
-        cpu = max(self.cpu, COMPUTING_CPU) if late > TICK else self.cpu
+        cpu = max(self.cpu, COMPUTING_CPU) if late > CHECK_INTERVAL else self.cpu
         for pool in tuple(self.pools):
             pool.adjust(cpu, now)
         self.check_process(now)
@@ -479,7 +481,7 @@ class Overseer:
 
 # All pools of this process that accept calls.
 POOLS: list[Pool] = []
-overseer = Overseer(POOLS)
+watchdog = Watchdog(POOLS)
 
 
 def numbers() -> dict[str, dict[str, int]]:
@@ -489,7 +491,7 @@ def numbers() -> dict[str, dict[str, int]]:
 
 def forget_threads() -> None:
     """Reset everything in a forked process, which has no threads."""
-    overseer.reset()
+    watchdog.reset()
     for pool in tuple(POOLS):
         pool.reset()
 

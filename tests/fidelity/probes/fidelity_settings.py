@@ -16,7 +16,7 @@ added = os.environ.get("FIDELITY_MIDDLEWARE", "").split()
 if LOCALE in added:
     # Where its documentation puts it.
     added.remove(LOCALE)
-    MIDDLEWARE.insert(MIDDLEWARE.index("serving.private.SessionMiddleware") + 1, LOCALE)
+    MIDDLEWARE.insert(MIDDLEWARE.index("serving.no_store.SessionMiddleware") + 1, LOCALE)
 MIDDLEWARE += added
 
 if os.environ.get("FIDELITY_TRACER") == "sentry":

@@ -94,7 +94,7 @@ def test_process_whose_pages_reached_the_database_is_ready_in_an_outage(
 def test_process_that_stops_is_not_ready(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health.overseer, "stopping", "It is stopping.")
+    monkeypatch.setattr(health.watchdog, "stopping", "It is stopping.")
 
     response = client.get("/health/ready")
 
@@ -105,7 +105,7 @@ def test_process_that_stops_is_not_ready(
 def test_process_that_is_stuck_is_not_ready(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health.overseer, "problem", lambda: "Nothing gets on.")
+    monkeypatch.setattr(health.watchdog, "problem", lambda: "Nothing gets on.")
 
     response = client.get("/health/ready")
 

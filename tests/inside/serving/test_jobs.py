@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serving import threads
-from serving.threads import Job, Worker
+from serving.threads import Job, PoolThread
 
 
 def test_job_hands_over_what_comes_of_its_call() -> None:
@@ -33,7 +33,7 @@ def test_thread_runs_jobs_until_there_is_none_and_closes_its_connections(
     done: list[int] = []
     closed: list[int] = []
     jobs = [Job(partial(done.append, number)) for number in range(3)]
-    worker = Worker(state, 4)
+    worker = PoolThread(state, 4)
     worker.inbox.put(jobs[0])
     rest = iter([*jobs[1:], None])
     monkeypatch.setattr(state, "next_job", lambda asking: asking is worker and next(rest))
@@ -69,7 +69,7 @@ def test_who_has_given_up_is_not_taken(state: Any) -> None:
 
 def test_all_idle_threads_get_jobs_when_they_may_run(state: Any) -> None:
     state.set(running=0, limit=2, waiting=3)
-    workers = [Worker(state, number) for number in range(2)]
+    workers = [PoolThread(state, number) for number in range(2)]
     state.idle = [*workers]
     jobs = list(state.waiting)
     state.dispatch()
@@ -83,7 +83,7 @@ def test_thread_takes_the_next_job_when_it_is_done_with_one(state: Any) -> None:
     job = state.waiting[0]
     before = time.monotonic()
 
-    assert state.next_job(Worker(state, 1)) is job
+    assert state.next_job(PoolThread(state, 1)) is job
     assert (state.running, state.threads, state.idle) == (2, 20, [])
     assert before <= state.progress_at <= time.monotonic()
     assert before <= state.freed_at <= time.monotonic()
@@ -92,7 +92,7 @@ def test_thread_takes_the_next_job_when_it_is_done_with_one(state: Any) -> None:
 def test_thread_of_a_closed_pool_ends_with_the_last_job(state: Any) -> None:
     state.set(running=2, limit=2, waiting=1)
     state.closed = True
-    worker = Worker(state, 1)
+    worker = PoolThread(state, 1)
     before = time.monotonic()
 
     assert state.next_job(worker) is not None
@@ -122,7 +122,7 @@ def test_idle_thread_ends_if_there_are_more_than_few(
     state: Any, number: int, ends: bool
 ) -> None:
     state.set(running=1, limit=2, threads=number)
-    worker, job = Worker(state, 1), Job(int)
+    worker, job = PoolThread(state, 1), Job(int)
     worker.inbox = Inbox(job)  # type: ignore[assignment]
 
     assert state.next_job(worker) is (None if ends else job)
@@ -133,7 +133,7 @@ def test_idle_thread_ends_if_there_are_more_than_few(
 def test_thread_that_was_given_a_job_just_now_does_not_end(state: Any) -> None:
     """It is no longer among the idle ones: the job is on its way into its inbox."""
     state.set(running=1, limit=2, threads=9)
-    worker, job = Worker(state, 1), Job(int)
+    worker, job = PoolThread(state, 1), Job(int)
     worker.inbox = Inbox(job, state.idle.clear)  # type: ignore[assignment]
 
     assert state.next_job(worker) is job
@@ -142,7 +142,7 @@ def test_thread_that_was_given_a_job_just_now_does_not_end(state: Any) -> None:
 
 def test_thread_that_rests_makes_room_for_another(state: Any) -> None:
     state.set(running=2, limit=2, waiting=2)
-    worker = Worker(state, 1)
+    worker = PoolThread(state, 1)
     state.idle.append(worker)
     job = state.waiting[0]
     before = time.monotonic()
@@ -160,7 +160,7 @@ def test_adopted_thread_is_counted_in_its_new_pool_and_leaves_room(state: Any) -
     new = type(state)()
     new.set(running=5, limit=5, threads=19)
     state.set(running=2, limit=2, waiting=1)
-    idle, worker = Worker(state, 1), Worker(state, 2)
+    idle, worker = PoolThread(state, 1), PoolThread(state, 2)
     state.idle.append(idle)
     job = state.waiting[0]
 
@@ -172,7 +172,7 @@ def test_adopted_thread_is_counted_in_its_new_pool_and_leaves_room(state: Any) -
     assert state.progress_at == 1000.0
 
     # There is no place for one more.
-    assert not new.adopt(Worker(state, 3))
+    assert not new.adopt(PoolThread(state, 3))
     assert (new.threads, new.started, new.running) == (20, 1, 6)
     assert (state.threads, state.running) == (19, 2)
 
@@ -183,6 +183,6 @@ def test_pool_whose_thread_moves_gets_on_even_if_nobody_waits(state: Any) -> Non
     state.set(running=2, limit=2)
     before = time.monotonic()
 
-    assert new.adopt(Worker(state, 1))
+    assert new.adopt(PoolThread(state, 1))
     assert before <= state.freed_at <= time.monotonic()
     assert (new.freed_at, new.progress_at, state.progress_at) == (1000.0,) * 3

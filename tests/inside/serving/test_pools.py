@@ -6,14 +6,14 @@ import pytest
 
 from serving import threads
 from serving.threads import (
+    CHECK_INTERVAL,
     COMPUTING_CPU,
     MAX_WAIT,
     STALLED_AFTER,
     STUCK_AFTER,
-    TICK,
     WAITING_CPU,
     Overloaded,
-    Worker,
+    PoolThread,
 )
 
 # Neither waits nor computes.
@@ -28,7 +28,7 @@ def test_numbers_fit_each_other_and_what_is_around_them() -> None:
     assert threads.KILL_AFTER > 20
     # A suspension is noticed before it counts for one of the others.
     assert 1 < threads.SUSPENDED_AFTER < threads.BLOCKED_AFTER < STUCK_AFTER
-    assert 0 < TICK <= 0.1 < STALLED_AFTER <= 1
+    assert 0 < CHECK_INTERVAL <= 0.1 < STALLED_AFTER <= 1
     # Of the one CPU that a process of Python has.
     assert 0 < WAITING_CPU < COMPUTING_CPU < 1
 
@@ -172,11 +172,11 @@ def test_who_has_given_up_leaves_the_line_however_short(state: Any) -> None:
     assert (len(state.waiting), state.refused) == (1, 0)
 
 
-def test_overseer_looks_soon_where_somebody_waits(state: Any) -> None:
+def test_watchdog_looks_soon_where_somebody_waits(state: Any) -> None:
     state.set(running=2, limit=2, waiting=1)
-    assert state.pause() == TICK
+    assert state.pause() == CHECK_INTERVAL
     state.set(running=0, limit=3)
-    assert state.pause() == 10 * TICK
+    assert state.pause() == 10 * CHECK_INTERVAL
     state.set(running=0, limit=2)
     assert state.pause() == 1
 
@@ -203,7 +203,7 @@ def test_full_pool_whose_threads_run_without_end_is_a_problem(
 
 def test_pool_with_an_idle_thread_is_no_problem(state: Any) -> None:
     state.set(running=19, limit=19, waiting=1)
-    state.idle.append(Worker(state, 1))
+    state.idle.append(PoolThread(state, 1))
 
     assert state.problem(1001.0 + STUCK_AFTER) is None
 
@@ -218,7 +218,7 @@ def test_problem_says_which_pool_and_for_how_long(state: Any) -> None:
 
 def test_numbers_tell_held_threads_from_idle_ones(state: Any) -> None:
     state.set(running=3, limit=20, waiting=4, threads=9)
-    state.idle.append(Worker(state, 1))
+    state.idle.append(PoolThread(state, 1))
     state.refused = 7
 
     assert state.numbers() == {

@@ -23,7 +23,7 @@ for number in range(3):
 def work_in_a_fork(pool: Pool) -> bool:
     """Return whether a process that was forked just now has threads that work."""
     return (
-        threads.overseer.thread is None
+        threads.watchdog.thread is None
         and pool.numbers()["threads"] == 0
         and pool.submit(divmod, 7, 2).result(5) == (3, 1)
     )
@@ -36,7 +36,7 @@ def test_process_that_is_forked_has_threads_of_its_own() -> None:
     pool.submit(int).result(5)
     while not pool.idle:
         time.sleep(0.01)
-    threads.overseer.start()
+    threads.watchdog.start()
     child = os.fork()
     if not child:
         works = False

@@ -67,8 +67,8 @@ def test_threads_stay_within_their_bound_and_all_calls_are_made(pool: Pool) -> N
 
 
 def test_threads_stay_few_while_they_compute(pool: Pool, monkeypatch: Any) -> None:
-    """The overseer measures the CPU of this whole process: here it is told."""
-    monkeypatch.setattr(threads.overseer, "wake", lambda: None)
+    """The watchdog measures the CPU of this whole process: here it is told."""
+    monkeypatch.setattr(threads.watchdog, "wake", lambda: None)
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(10)]
     pool.adjust(cpu=1.0, now=time.monotonic())
@@ -133,12 +133,12 @@ def test_numbers_are_in_the_log_while_there_is_something_to_tell(
     pool: Pool, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(threads, "POOLS", [pool])
-    monkeypatch.setattr(metrics, "OPEN", Counter({"sockets": 0, "streams": 0}))
+    monkeypatch.setattr(metrics, "OPEN_COUNTS", Counter({"sockets": 0, "streams": 0}))
     with structlog.testing.capture_logs() as lines:
         metrics.log_numbers()
         assert lines == []
 
-        metrics.OPEN["streams"] = 2
+        metrics.OPEN_COUNTS["streams"] = 2
         metrics.log_numbers()
 
     (line,) = lines
@@ -174,7 +174,7 @@ def test_nobody_stands_in_line_behind_threads_that_wait(
     pool: Pool, monkeypatch: Any
 ) -> None:
     """After a crowd there is room for one more, however many threads wait."""
-    monkeypatch.setattr(threads.overseer, "wake", lambda: None)
+    monkeypatch.setattr(threads.watchdog, "wake", lambda: None)
     free = threading.Event()
     calls = [pool.submit(free.wait, 20) for _ in range(10)]
     pool.limit = 10
@@ -259,9 +259,9 @@ def test_calls_that_wait_are_not_given_up_otherwise(pool: Pool) -> None:
     assert [call.result(5) for call in calls] == [True, True, True]
 
 
-def test_overseer_is_called_by_who_has_to_wait(pool: Pool, monkeypatch: Any) -> None:
+def test_watchdog_is_called_by_who_has_to_wait(pool: Pool, monkeypatch: Any) -> None:
     called: list[int] = []
-    monkeypatch.setattr(threads.overseer, "wake", lambda: called.append(1))
+    monkeypatch.setattr(threads.watchdog, "wake", lambda: called.append(1))
     pool.max_threads = pool.limit = 1
     free = threading.Event()
     first = pool.submit(free.wait, 20)
@@ -319,7 +319,7 @@ def test_machine_without_more_threads_goes_on_with_those_there_are(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
-        patched.setattr(threads.Worker, "start", fail)
+        patched.setattr(threads.PoolThread, "start", fail)
         second = pool.submit(int)
         numbers = pool.numbers()
         assert (numbers["threads"], numbers["running"], numbers["waiting"]) == (1, 1, 1)
@@ -331,7 +331,7 @@ def test_machine_without_more_threads_goes_on_with_those_there_are(
         third = without_threads.submit(int)
         assert not third.done()
 
-    # The overseer has tried again.
+    # The watchdog has tried again.
     assert third.result(20) == 0
     without_threads.shutdown()
 
@@ -345,8 +345,8 @@ def test_machine_without_more_threads_is_told_once_a_minute(
 
     pool.warned_at = time.monotonic() - ago
     with monkeypatch.context() as patched:
-        patched.setattr(threads.overseer, "wake", lambda: None)
-        patched.setattr(threads.Worker, "start", fail)
+        patched.setattr(threads.watchdog, "wake", lambda: None)
+        patched.setattr(threads.PoolThread, "start", fail)
         with structlog.testing.capture_logs() as lines:
             calls = [pool.submit(int) for _ in range(2)]
             pool.dispatch()
