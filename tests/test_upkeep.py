@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ from tests.combinations import TEMPLATE
 from tests.project import Project
 
 pytestmark = pytest.mark.bake
+
+
+def test_machinery_has_the_version_of_the_template(project: Project) -> None:
+    version = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
+
+    assert f'__version__ = "{version}"\n' in project.read("serving/__init__.py")
 
 
 def test_workflows_have_no_weak_points_and_pin_what_they_use() -> None:

@@ -1,4 +1,4 @@
 # The template updates this file: see serving/README.md.
-"""How this site is served. README.md explains each module. Do not edit: it is updated."""
+"""The code between the server and Django. README.md explains each module."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
