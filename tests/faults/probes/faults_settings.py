@@ -1,7 +1,6 @@
 """The settings of probe_settings, with faults that a file asks for."""
 
 import os
-import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -25,16 +24,18 @@ if seconds_to_read := os.environ.get("FAULTS_READ_TIMEOUT"):
 
     gunicorn_worker.READ_TIMEOUT = int(seconds_to_read)
 
-# Seconds by which the clock of this host is wrong, which a file may change at any time.
+# Seconds by which the clock of this host is wrong, which a file may change at any time. Who asks
+# for the time reads it: a thread would be in gunicorn's first process only, and not in its workers.
 if clock := os.environ.get("FAULTS_CLOCK"):
     now, seconds = timezone.now, time.time
-    offset = [float(Path(clock).read_text())]
+    offset, read_at = 0.0, -1.0
 
-    def follow() -> None:
-        while True:
-            time.sleep(0.2)
-            offset[0] = float(Path(clock).read_text() or offset[0])
+    def wrong() -> float:
+        global offset, read_at
+        if (moment := time.monotonic()) > read_at + 0.2:
+            # Empty while it is written.
+            offset, read_at = float(Path(clock).read_text() or offset), moment
+        return offset
 
-    threading.Thread(target=follow, daemon=True).start()
-    timezone.now = lambda: now() + timedelta(seconds=offset[0])
-    time.time = lambda: seconds() + offset[0]
+    timezone.now = lambda: now() + timedelta(seconds=wrong())
+    time.time = lambda: seconds() + wrong()

@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
 User = get_user_model()
@@ -28,6 +29,16 @@ def write(request: HttpRequest, name: str, key: str) -> JsonResponse:
     else:
         User.objects.create(username=key, password="!")
     return JsonResponse({"pid": os.getpid()}, status=201)
+
+
+def clock(request: HttpRequest) -> JsonResponse:
+    """Tell what time it is here, and who asks."""
+    return JsonResponse(
+        {
+            "times": [time.time(), timezone.now().timestamp()],
+            "user": request.user.get_username(),
+        }
+    )
 
 
 def locked(request: HttpRequest) -> JsonResponse:
@@ -64,6 +75,8 @@ urlpatterns = [
     path("fault/write/<name>/<key>/", write),
     # The half of `both` that serves ASGI.
     path("async/write/<name>/<key>/", write),
+    path("fault/clock/", clock),
+    path("async/clock/", clock),
     path("fault/locked/", locked),
     path("fault/never/", never),
     path("fault/leak/", leak),
