@@ -7,6 +7,7 @@ import pytest
 
 from tests.combinations import CHOICES
 from tests.conftest import Prepare
+from tests.house import variables_of
 from tests.site import COMMANDS, STARTS, running, wait_for_exit
 
 pytestmark = pytest.mark.serve
@@ -41,6 +42,31 @@ def test_serve_leaves_nothing_behind_when_a_part_of_it_is_killed(
             assert site.process.wait(timeout=15) != 0
             assert "has ended, so all were stopped." in site.log
             wait_for_exit([*site.family])
+
+
+@pytest.mark.parametrize("start", ["caddy", "no-proxy"])
+def test_serve_that_is_killed_leaves_nothing_on_its_ports(
+    start: str, prepared: Prepare, tmp_path: Path
+) -> None:
+    """By SIGKILL, as the kernel does when memory runs out: it can stop nobody itself."""
+    answers = {"interface": "both", "realtime": "none", "database": "sqlite"}
+    project, variables = prepared(answers)
+    variables = variables_of(project, start, tmp_path, variables)
+    with running(project, COMMANDS[start], tmp_path / "log", start, **variables) as site:
+        [first] = [
+            process
+            for process in site.note_family()
+            if process.cmdline()[1:] == ["-m", "config.serve"]
+        ]
+        programs = {Path(process.cmdline()[0]).name for process in site.note_family()}
+        assert ("caddy" in programs) == (start == "caddy")
+        first.kill()
+        wait_for_exit([*site.family], 25)
+    # The same ports again.
+    with running(
+        project, COMMANDS[start], tmp_path / "log", start, site.port, **variables
+    ) as again:
+        assert again.get("/health/live").status_code == 200
 
 
 @pytest.mark.parametrize("interface", CHOICES["interface"])
