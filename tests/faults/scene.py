@@ -106,6 +106,10 @@ class Fault:
     def all_are_answered(self) -> bool:
         return self.count(*GOOD) == sum(self.outcomes.values()) > 0
 
+    def stays_ready(self) -> None:
+        """Check that /health/ready said so before, during and after it, and in time."""
+        assert set(self.ready) == {"200"}, self.ready
+
     @property
     def longest(self) -> float:
         """Return the seconds that the slowest request took."""

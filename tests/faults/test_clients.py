@@ -26,7 +26,6 @@ pytestmark = pytest.mark.faults
 # Behind a proxy as it is emitted, and without one.
 ASGI_AND_BOTH = PRODUCTS[1:]
 CHANNELS = [pair for pair in PAIRS if pair["realtime"] == "channels"]
-BOTH_WITH_CHANNELS = pytest.mark.parametrize("stage", PRODUCTS[2:], ids=name_of, indirect=True)
 WITH_CHANNELS = pytest.mark.parametrize("stage", CHANNELS, ids=name_of, indirect=True)
 HEAD = "Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n"
 
@@ -276,7 +275,7 @@ def test_sockets_of_nobody_are_bounded(scene: Scene, note: Note) -> None:
     note(fault)
 
 
-@BOTH_WITH_CHANNELS
+@WITH_CHANNELS
 @named("SIGHUP with 1,000 sockets open, which come back")
 def test_deploy_with_a_thousand_sockets(scene: Scene, note: Note) -> None:
     """Each is closed with 1012, and let in when it comes back."""

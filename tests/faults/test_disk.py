@@ -65,6 +65,7 @@ def test_full_disk_under_sqlite(scene: Scene, note: Note) -> None:
         time.sleep(8)
         pages = [scene.site.get("/accounts/login/").status_code for _ in range(5)]
     assert pages == [200] * 5
+    fault.stays_ready()
     assert fault.count("200", "201", "503") == sum(fault.outcomes.values()), fault.outcomes
     assert "database is away" in scene.site.log
     note(fault)

@@ -155,11 +155,11 @@ def test_broken_version_leaves_the_old_one(scene: Scene, note: Note) -> None:
     note(fault)
 
 
-@pytest.mark.parametrize("stage", PRODUCTS[1:2], ids=name_of, indirect=True)
+@pytest.mark.parametrize("stage", PRODUCTS[1:], ids=name_of, indirect=True)
 @named("SIGHUP with a version that takes 45 s to start")
 def test_start_that_takes_too_long_leaves_the_old_one(scene: Scene, note: Note) -> None:
     """Longer than timeout_worker_healthcheck. A first start may take as long as it likes."""
-    workers = {worker.pid for worker in scene.site.workers()}
+    gunicorn, workers = scene.workers_of("gunicorn"), scene.workers_of("config.uvicorn_conf")
     before = scene.site.log.count("aborting the restart")
     scene.release.write_text("45")
     with scene.fault() as fault:
@@ -168,7 +168,8 @@ def test_start_that_takes_too_long_leaves_the_old_one(scene: Scene, note: Note) 
             lambda: scene.site.log.count("aborting the restart") > before, "it is told", 90, 0.3
         )
         scene.release.write_text("")
-    wait_until(lambda: {one.pid for one in scene.site.workers()} == workers, "the old ones")
+    wait_until(lambda: scene.workers_of("config.uvicorn_conf") == workers, "the old ones stay")
+    assert len(scene.workers_of("gunicorn")) == len(gunicorn)
     assert fault.all_are_answered, fault.outcomes
     note(fault)
 

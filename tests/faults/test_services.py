@@ -43,7 +43,7 @@ REDIS = {
 }
 POSTGRESQL = {
     "restarted": "PostgreSQL is restarted",
-    "stopped": "PostgreSQL is stopped for 12 s",
+    "stopped": "PostgreSQL is stopped for 20 s",
     "hangs": "PostgreSQL hangs for 15 s (SIGSTOP)",
 }
 
@@ -71,6 +71,7 @@ def test_redis(scene: Scene, note: Note) -> None:
             redis.suspend()
             time.sleep(6)
             redis.resume()
+    fault.stays_ready()
     assert fault.all_are_answered, fault.outcomes
     note(fault)
 
@@ -89,7 +90,7 @@ def test_postgresql(scene: Scene, note: Note) -> None:
             scene.database_do("-m", "fast", "restart")
         elif fault.name == POSTGRESQL["stopped"]:
             scene.database_do("-m", "fast", "stop")
-            time.sleep(12)
+            time.sleep(20)
             scene.database_up()
         else:
             for process in scene.database_processes():
@@ -97,6 +98,7 @@ def test_postgresql(scene: Scene, note: Note) -> None:
                     process.suspend()
             time.sleep(15)
             scene.database_up()
+    fault.stays_ready()
     # A restart may be over before anybody asks.
     assert fault.name == POSTGRESQL["restarted"] or fault.count("503") > 0, fault.outcomes
     note(fault)
@@ -115,6 +117,7 @@ def test_no_connection_to_postgresql_is_free(scene: Scene, note: Note) -> None:
         time.sleep(6)
         taker.kill()
         taker.wait()
+    fault.stays_ready()
     note(fault)
 
 
@@ -181,6 +184,7 @@ def test_row_lock_that_is_never_released(scene: Scene, note: Note) -> None:
         assert "canceling statement due to lock timeout" in scene.site.log
         # The access lines say which pages waited.
         assert log_has(scene, path="/fault/locked/", status=503, away="database")
+        fault.stays_ready()
         assert fault.all_are_answered, fault.outcomes
         fault.remark = "those who want it: 60 of 60 × 503"
         # All others meanwhile.
