@@ -11,8 +11,10 @@ import socket
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,23 @@ from tests.combinations import name_of
 from tests.conftest import Bake
 from tests.project import PRODUCTION, Project
 from tests.services import PostgreSQL, free_port, wait_until
-from tests.site import COMMANDS, Site, close_code, next_frame, prepare, probes_of, running, say
+from tests.site import (
+    COMMANDS,
+    Site,
+    close_code,
+    next_frame,
+    prepare,
+    probes_of,
+    running,
+    say,
+    wait_for_exit,
+)
 
 pytestmark = pytest.mark.serve
 
 ANSWERS = {"interface": "both", "realtime": "channels", "database": "postgresql"}
 CONNECTIONS = 25
+HALVES = ["gunicorn", "uvicorn"]
 # What nobody shall find in the log of an outage.
 NOISE = re.compile(r"Traceback|Exception in ASGI|Internal Server Error|Unexpected exception")
 
@@ -66,6 +79,15 @@ class Town:
         return self.stack.enter_context(
             running(self.project, COMMANDS[name], log_file, name, **self.variables)
         )
+
+    @contextmanager
+    def another(self, name: str, **variables: str) -> Iterator[Site]:
+        """Start processes that have no connection to the database yet."""
+        with running(
+            self.project, COMMANDS[name], self.folder / "another.log", name,
+            **self.variables | variables,
+        ) as site:  # fmt: skip
+            yield site
 
     def tell_redis(self, command: str) -> None:
         with socket.create_connection(("127.0.0.1", self.redis_port), timeout=20) as connection:
@@ -156,7 +178,7 @@ def town(
         yield Town(install(**request.param), tmp_path_factory.mktemp("outages"), stack)
 
 
-@pytest.fixture(params=["gunicorn", "uvicorn"])
+@pytest.fixture(params=HALVES)
 def site(request: pytest.FixtureRequest, town: Town) -> Site:
     """Each half in turn, whose log is read from here on."""
     return town.sites[request.param]
@@ -182,6 +204,24 @@ class Log:
         wait_until(lambda: self.lines(event), f"a line {event!r}")
         [line] = self.lines(event)
         return line
+
+
+def readiness(site: Site, workers: set[int]) -> set[int]:
+    """Return what each of these processes of a site says of itself at /health/ready."""
+    found: dict[int, int] = {}
+    # Which process gets a connection is a matter of luck.
+    deadline = time.monotonic() + 30
+    while not workers <= found.keys():
+        assert time.monotonic() < deadline, (workers, found)
+        with closing(HTTPConnection("127.0.0.1", site.port, timeout=20)) as connection:
+            connection.connect()
+            # Both answers are of the process that has this connection.
+            connection.auto_open = 0
+            connection.request("GET", "/probe/facts/")
+            pid = json.loads(connection.getresponse().read())["pid"]
+            connection.request("GET", "/health/ready")
+            found[pid] = connection.getresponse().status
+    return {found[worker] for worker in workers}
 
 
 def status_of(site: Site) -> tuple[int, str]:
@@ -271,6 +311,47 @@ def test_process_that_never_reached_its_database_is_not_ready(town: Town) -> Non
             assert late.get("/health/live").status_code == 200
             assert status_of(late) == (503, "failed")
         wait_until(lambda: status_of(late) == (200, "ok"), "it has reached it")
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_process_that_was_ready_stays_so_while_another_one_is_replaced(
+    town: Town, half: str
+) -> None:
+    """The new one may have a wrong DATABASE_URL for all it knows; the old one serves on."""
+    with town.another(half, WEB_CONCURRENCY="2") as site:
+        workers = {worker.pid for worker in site.workers()}
+        wait_until(lambda: readiness(site, workers) == {200}, "both are ready")
+        with town.without_postgresql():
+            killed = min(workers)
+            site.kill(killed)
+            wait_for_exit([killed])
+            wait_until(lambda: len(site.workers()) == 2, "another one starts", 60)
+            [new] = {worker.pid for worker in site.workers()} - workers
+            assert readiness(site, {new}) == {503}
+            assert readiness(site, workers - {killed}) == {200}
+        wait_until(
+            lambda: readiness(site, workers - {killed} | {new}) == {200}, "both are ready", 60
+        )
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_page_for_which_no_connection_is_free_is_a_503_and_the_log_has_one_line(
+    town: Town, half: str
+) -> None:
+    """In a process that has none yet."""
+    with town.another(half) as site:
+        log = Log(site)
+        with town.no_connection_left():
+            for path in ["/probe/query/", "/async/query/"] * 5:
+                answer = site.get(path)
+                assert answer.status_code == 503, path
+                assert int(answer.headers["Retry-After"]) > 0
+                assert "database cannot be reached" in answer.text
+        for path in ("/probe/query/", "/async/query/"):
+            assert site.get(path).status_code == 200
+    assert "too many clients" in log.one("database is away")["error"]
+    assert log.one("database is back")["failures"] >= 9
+    assert not NOISE.search(log.text)
 
 
 def test_site_without_redis_is_ready_and_loses_nothing(town: Town) -> None:
