@@ -16,6 +16,10 @@ from tests.site import Site, running
 
 pytestmark = pytest.mark.serve
 
+HANDSHAKE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 # In a URL # and ? end the path, and %25 is another character.
 ODD = "c#1 50%25 what? $x 'q'"
 NOEXEC = 'mount -t tmpfs -o noexec none "$TMPDIR" && exec "$@"'
@@ -37,12 +41,17 @@ def placed(installed: Project, folder: Path, recipe: str) -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="module", params=["wsgi", "asgi"])
+# Each server with and without a live part; for both, `just serve` starts a proxy, too.
+WAYS = [("wsgi", "none"), ("asgi", "sse"), ("asgi", "channels"), ("both", "channels")]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids="-".join)
 def site(
     request: pytest.FixtureRequest, install: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """Such a project as `just serve` runs it."""
-    installed = install(interface=request.param, realtime="none", database="sqlite")
+    interface, realtime = request.param
+    installed = install(interface=interface, realtime=realtime, database="sqlite")
     with placed(installed, tmp_path_factory.mktemp("places"), "serve") as site:
         yield site
 
@@ -102,6 +111,19 @@ def test_host_is_asked_for_where_http_asks_for_it(site: Site, path: str) -> None
     assert status(site, f"GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n") == 400
     assert status(site, f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n") == 200
     assert status(site, f"GET {path} HTTP/1.0\r\n\r\n") == 200
+
+
+def test_host_is_asked_for_by_streams_and_sockets(site: Site) -> None:
+    """First of all: a stream refuses whoever is not logged in, as the chat does."""
+    if site.project.is_(interface="wsgi"):
+        return
+    asked = [("/ws/chat/lobby/", HANDSHAKE, 403)]
+    if site.project.is_(realtime="sse"):
+        asked.append(("/events/", "", 401))
+    for path, headers, expected in asked:
+        head = f"GET {path} HTTP/1.1\r\n{headers}Origin: {site.origin}\r\n"
+        assert status(site, f"{head}\r\n") == 400
+        assert status(site, f"{head}Host: localhost:{site.port}\r\n\r\n") == expected
 
 
 def test_dot_behind_the_host_makes_no_difference(site: Site) -> None:

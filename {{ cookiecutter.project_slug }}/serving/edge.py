@@ -273,7 +273,7 @@ async def refuse(
     if status == 403 or "websocket.http.response" not in scope.get("extensions", ()):
         await send({"type": "websocket.close"})
         return
-    headers = [(b"retry-after", b"10")]
+    headers = [(b"retry-after", b"10")] if status in (429, 503) else []
     await send(
         {"type": "websocket.http.response.start", "status": status, "headers": headers}
     )
@@ -326,8 +326,9 @@ class ASGIEdge:
             lambda name: read_headers.get(name, ""),
         )
         request_id = (b"x-request-id", client.request_id.encode())
-        if "host" not in read_headers and scope.get("http_version") == "1.1":
-            # RFC 9112, 3.2: a request without Host is a 400. Django refuses an empty one.
+        # RFC 9112, 3.2: a request without Host is a 400. Django refuses an empty one.
+        nameless = "host" not in read_headers and scope.get("http_version") == "1.1"
+        if nameless:
             headers.append((b"host", b""))
         inner = {
             **scope,
@@ -368,8 +369,11 @@ class ASGIEdge:
             await connection.send(event)
 
         try:
+            if is_socket and nameless:
+                await refuse(scope, inner_receive, inner_send, "no host", 400)
+                return
 {% if not cookiecutter.__channels %}
-            if scope["type"] == "websocket":
+            if is_socket:
                 # Django would raise an exception.
                 await refuse(scope, inner_receive, inner_send, "no WebSockets here")
                 return
