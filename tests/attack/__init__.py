@@ -11,6 +11,7 @@ from tests.site import Site
 
 # What may stand in the log of a site that is attacked.
 EXPECTED = r"Forbidden \((CSRF|Origin)|Invalid (HTTP )?request|Failed to send password"
+EXPECTED += r"|[Pp]ath traversal"
 
 
 class Mailbox:

@@ -91,6 +91,11 @@ def test_no_shape_makes_two_requests_of_one(front: Front) -> None:
     assert not wrong, "\n".join(wrong)
     for server in front.servers:
         assert not re.search(r'Traceback|"level": "(error|critical)"', server.log.read_text())
+    for log in [front.folder / front.proxy / "log", *front.folder.glob("nginx/logs/*.log")]:
+        # Of nginx a line of the access log has what was asked for, by Caddy it is JSON.
+        lines = log.read_bytes().decode("utf-8", "backslashreplace").split("\n")
+        odd = [line[:300] for line in lines if not line.replace("\t", " ").isprintable()]
+        assert not odd, f"{log}: {odd[:3]}"
 
 
 def test_cookies_in_many_headers_are_all_read(front: Front) -> None:
