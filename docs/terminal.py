@@ -16,11 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.combinations import QUESTIONS, TEMPLATE
+from tests.combinations import QUESTIONS, TEMPLATE, VERSION
 from tests.project import clean_environment, uv
 
 PICTURE = TEMPLATE / "docs" / "terminal.svg"
-COMMAND = "uvx cookiecutter gh:org/cookiecutter-django-gateway"
+COMMAND = f"uvx cookiecutter gh:org/cookiecutter-django-gateway --checkout {VERSION}"
 ANSWERS = {
     "project_name": "Corner Shop",
     "interface": "both",
@@ -29,6 +29,12 @@ ANSWERS = {
     "deployment": "compose",
 }
 SLUG = "corner_shop"
+# What the template says at its end, and what is typed next.
+TYPED = (
+    f"cd {SLUG}",
+    'git init && git add -A && git commit -m "As it was made"',
+    "uv run just dev",
+)
 # Folders whose files are shown, and what each folder is for, as in docs/design.md.
 SHOWN = (SLUG, "config", "deploy")
 NOTES = {
@@ -168,8 +174,7 @@ def start(project: Path) -> list[Line]:
     process.wait()
     return [
         [],
-        [("$ cd corner_shop", "bold")],
-        [("$ uv run just dev", "bold")],
+        *([(f"$ {command}", "bold")] for command in TYPED),
         # It begins with packages, migrations and the time.
         [("…", "dim")],
         [(address[0].replace(f":{port}", ":8000"), "")],

@@ -64,7 +64,9 @@ for environment in (Path(".env"), Path("deploy/.env")):
                 )
                 first = "    uv tool install uv && pip uninstall --yes uv\n"
             print(
-                f"\nYour site is in {answers['project_slug']}/. Start it:\n\n{first}"
+                f"\nYour site is in {answers['project_slug']}/. Commit it before you edit it, and "
+                f"start it.\nUpdates of the template merge from that commit.\n\n{first}"
                 f"    cd {answers['project_slug']}\n"
+                '    git init && git add -A && git commit -m "As it was made"\n'
                 "    uv run just dev\n"
             )

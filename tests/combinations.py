@@ -2,9 +2,12 @@
 
 import itertools
 import json
+import tomllib
 from pathlib import Path
 
 TEMPLATE = Path(__file__).resolve().parent.parent
+# The newest release, with which the README begins.
+VERSION = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 CHOICES = {name: values for name, values in QUESTIONS.items() if isinstance(values, list)}
 CHOICES = {name: values for name, values in CHOICES.items() if not name.startswith("_")}

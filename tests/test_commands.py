@@ -13,7 +13,8 @@ from tests.project import PRODUCTION, Project, uv
 pytestmark = pytest.mark.bake
 
 PROGRAMS = (
-    "apt-get", "bash", "caddy", "cd", "certbot", "cruft", "curl", "daphne", "docker", "dokku",
+    "apt-get", "bash", "caddy", "cd", "certbot", "cookiecutter", "cruft", "curl",
+    "daphne", "docker", "dokku",
     "fly", "git", "granian", "gunicorn", "hypercorn", "journalctl", "just", "kubectl",
     r"manage\.py", "npm", "pip", "pipx", "pyenv", "python", "python3", "release:", "sudo",
     "systemctl", "uv", "uvicorn", "uvx", "uwsgi", "waitress-serve", "web:", "worker:",
@@ -35,25 +36,29 @@ RUN = {
     ],
     "test_ways_in.py::test_cruft_creates_the_same": [r"cruft create"],
     "test_releases.py::test_project_of_a_release_is_updated_and_keeps_the_work": [
-        r"uvx cruft create TEMPLATE --checkout 0\.2\.0",
+        r"uvx cruft create https\S+ --checkout 0\.2\.0",
         r"cruft create … --checkout VERSION",
-        r"(uvx )?cruft update( --checkout 0\.2\.0)?",
+        r"(uvx )?cruft update( -y)?( --checkout 0\.2\.0)?",
     ],
     "test_switch.py::test_commands_of_the_readme_change_an_answer": [
+        r"(pip install uv && uvx )?cookiecutter gh:.*",
         r"(uvx )?cruft link( TEMPLATE .*)?",
+        r"git -C ~/\.cookiecutters/.*",
         r"git add \.cruft\.json && git commit .*",
-        r"uvx cruft update --variables-to-update .*",
+        r"uvx cruft update -y --variables-to-update .*",
     ],
     "test_switch.py::test_reject_is_found_by_the_commands_of_the_page": [
         r"git diff --check",
         r"git status --ignored.*",
     ],
+    "test_switch.py::test_conflict_is_found_by_the_commands_of_the_page": [
+        r"git (diff HEAD|reset --hard)",
+    ],
     "test_switch.py::test_difference_to_the_template_is_ones_own_work_and_no_secret": [
         r"cruft diff",
     ],
     "test_switch.py::test_site_of_a_week_becomes_one_with_a_live_chat": [
-        r"git init",
-        r"git add -A && git commit .*",
+        r"(git init && )?git add -A && git commit .*",
         r"uv sync && uv run just lint && uv run just test",
     ],
     # What its owner does
@@ -198,8 +203,6 @@ NOT_RUN = {
         r"uv run just manage makemigrations chat",
     ],
     "It would publish.": [r"git tag VERSION && git push .*"],
-    "It takes the template from GitHub; tests/test_ways_in.py takes it from a folder, a zip and "
-    "a repository.": [r"pip install uv && uvx cookiecutter gh:.*"],
     "It takes minutes of both processors. Its parts are tested by tests/test_benchmarks.py and "
     "tests/test_contributing.py.": [
         r"uv run benchmarks.*",

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests import servers
-from tests.combinations import CHOICES, QUESTIONS, TEMPLATE
+from tests.combinations import CHOICES, QUESTIONS, TEMPLATE, VERSION
 from tests.compat import PACKAGES, read_table
 from tests.compat.shop import rows
 from tests.conftest import Bake
@@ -64,16 +64,18 @@ def test_readme_tells_what_each_answer_emits(name: str, value: str) -> None:
 
 
 def test_commands_at_the_top_are_those_of_ci() -> None:
-    commands = re.findall(r"^```\n(.*)\n```$", README, re.MULTILINE)[:2]
+    first, *_ = re.findall(r"^```\n(.*?)\n```$", README, re.M | re.S)
 
-    assert commands == [
-        "pip install uv && uvx cookiecutter gh:org/cookiecutter-django-gateway",
-        "pip install uv && uv run pytest",
+    repository = QUESTIONS["__address"].removeprefix("https://github.com/")
+    assert first.splitlines() == [
+        f"pip install uv && uvx cookiecutter gh:{repository} --checkout {VERSION}",
+        "cd my_site && uv run just dev",
     ]
+    (here,) = re.findall(r"^pip install uv && uv run pytest$", README, re.M)
     install, test = (TEMPLATE / ".ci" / "run").read_text().splitlines()[-2:]
     # What fails is run again, and may not fail then.
     assert test.endswith(" || { [ $? = 1 ] && uv run pytest --again; }")
-    assert f"{install.replace(' --quiet', '')} && {test.partition(' || ')[0]}" == commands[1]
+    assert f"{install.replace(' --quiet', '')} && {test.partition(' || ')[0]}" == here
 
 
 def test_workflow_runs_the_same_script() -> None:

@@ -38,9 +38,10 @@ def test_terminal_shows_what_the_template_prints(tmp_path: Path) -> None:
     assert drawn[: len(printed)] == printed, f"draw it anew: {command}"
     assert drawn[-len(files) :] == listed, f"draw it anew: {command}"
     # What the last lines of the questions say is what is typed next.
-    assert printed[-2:] == ["    cd corner_shop", "    uv run just dev"]
-    assert drawn[len(printed) : len(printed) + 2] == ["$ cd corner_shop", "$ uv run just dev"]
-    assert len(drawn) == len(printed) + 4 + len(listed)
+    assert printed[-3:] == [f"    {command}" for command in terminal.TYPED]
+    typed = len(terminal.TYPED)
+    assert drawn[len(printed) :][:typed] == [f"$ {command}" for command in terminal.TYPED]
+    assert len(drawn) == len(printed) + typed + 2 + len(listed)
 
 
 def rules(picture: Path) -> tuple[Colours, Colours]:

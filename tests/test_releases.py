@@ -73,7 +73,7 @@ def updated(release: Path, template: Path, tmp_path: Path) -> Updated:
     git(project.path, "apply", "-C1", str(release / "edits.patch"))
     commit(project.path, "A week of work")
 
-    assert "Good work!" in cruft(project.path, "update", "--skip-apply-ask")
+    assert "Good work!" in cruft(project.path, "update", "-y")
 
     return project, Project(tmp_path / "today" / "corner_shop", answers)
 

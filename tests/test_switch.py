@@ -8,17 +8,26 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.combinations import CHOICES, SITES, TEMPLATE, Answers, is_valid, name_of
+from tests.combinations import (
+    CHOICES,
+    QUESTIONS,
+    SITES,
+    TEMPLATE,
+    VERSION,
+    Answers,
+    is_valid,
+    name_of,
+)
 from tests.conftest import Bake
 from tests.project import Project, clean_environment, uv
 
@@ -28,8 +37,8 @@ CRUFT = str(Path(sys.executable).with_name("cruft"))
 AUTHOR = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
 
 AUTHOR_WORDS = " ".join(AUTHOR)
-VERSION = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
 EMITTED = "{{ cookiecutter.project_slug }}"
+ADDRESS = QUESTIONS["__address"]
 
 PAIRS = [answers for answers in SITES if answers["database"] == "sqlite"]
 MOVES = list(itertools.permutations(PAIRS, 2))
@@ -226,7 +235,7 @@ def switch(project: Project, answers: Answers, **variables: str) -> str:
     changed = {name: value for name, value in answers.items() if not project.is_(**{name: value})}
     # As docs/switching.md and the README of a project say it.
     return cruft(
-        project.path, "update", "--skip-apply-ask",
+        project.path, "update", "-y",
         "--variables-to-update", json.dumps(changed), **variables,
     )  # fmt: skip
 
@@ -345,43 +354,74 @@ def test_update_says_nothing_of_a_new_site(begun: Create, tmp_path: Path) -> Non
     assert "Your site is in" not in switch(project, WSGI | {"deployment": "systemd"})
 
 
+def shell(commands: str, folder: Path, **variables: str) -> str:
+    """Run commands as somebody types them; return what they printed."""
+    run = subprocess.run(
+        ["bash", "-ec", commands], cwd=folder, env=clean_environment() | variables, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout
+    return run.stdout
+
+
 def test_project_is_the_same_without_cruft(create: Create, bake: Bake, tmp_path: Path) -> None:
     assert contents(create(WSGI, tmp_path / "shop")) == contents(bake(**WSGI))
 
 
+@pytest.mark.parametrize("made_of", ["release", "commit"])
 def test_commands_of_the_readme_change_an_answer(
-    bake: Bake, template: Path, tmp_path: Path
+    made_of: str, template: Path, tmp_path: Path
 ) -> None:
     """In a project that cookiecutter made, with a name that a shell might take apart.
 
+    It was made by the first command of README.md, or without a release, of a commit after it.
     The template has changed since then.
     """
-    name = {"project_name": "Bob's Bikes"}
-    made = bake(**WSGI | name)
-    project = Project(shutil.copytree(made.path, tmp_path / "bikes"), made.answers)
+    newer = shutil.copytree(template, tmp_path / ADDRESS.rpartition("/")[2])
+    git(newer, "tag", VERSION)
+    append(newer / EMITTED / "config" / "settings.py", "\n# After the release\n")
+    commit(newer, "What comes after the release")
+    readme = (TEMPLATE / "README.md").read_text(encoding="utf-8")
+    (first,) = re.findall(r"^pip install uv && uvx (cookiecutter gh:.*)$", readme, re.M)
+    first = first.replace(f"gh:org/{newer.name}", f"git+file://{newer}")
+    if made_of == "commit":
+        first = first.replace(f" --checkout {VERSION}", "")
+    answers = {"project_name": "Bob's Bikes"} | WSGI
+    given = shlex.join(f"{name}={value}" for name, value in answers.items())
+    here = {"HOME": str(tmp_path)}
+    shell(f"{sys.executable} -m {first} --no-input {given}", tmp_path, **here)
+    project = Project(tmp_path / "bob_s_bikes", answers)
     git(project.path, "init", "--quiet")
     commit(project.path, "As it was made")
-    newer = shutil.copytree(template, tmp_path / "template")
-    git(newer, "tag", VERSION)
+    assert ("After the release" in project.read("config/settings.py")) == (made_of == "commit")
     change(newer)
     commit(newer, "What comes after it")
     section = project.read("README.md").partition("## Changing an answer later")[2]
+    assert f"such as {ADDRESS}\n" in section
     commands = section.split("```")[1].replace("TEMPLATE", str(newer))
-    commands = commands.replace("uvx cruft update", f"{CRUFT} update --skip-apply-ask")
+    if made_of == "commit":
+        (tells,) = re.findall(r"`(git -C .*?)` prints it", section)
+        told = shell(tells, project.path, **here).strip()
+        commands = commands.replace(f"--checkout {VERSION}", f"--checkout {told}")
     commands = commands.replace("uvx cruft", CRUFT).replace(
         "git commit", f"git {AUTHOR_WORDS} commit"
     )
 
-    run = subprocess.run(
-        ["bash", "-ec", commands], cwd=project.path, env=clean_environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    said = shell(commands, project.path)
 
-    assert run.returncode == 0, run.stdout
-    answers = name | WSGI | {"interface": "both", "realtime": "channels"}
-    cruft(tmp_path, "create", str(newer), "--no-input", "--extra-context", json.dumps(answers))
-    after = Project(tmp_path / "bob_s_bikes", answers)
-    assert contents(project) == contents(after), run.stdout
+    answers |= {"interface": "both", "realtime": "channels"}
+    (tmp_path / "today").mkdir()
+    given = json.dumps(answers)
+    cruft(tmp_path / "today", "create", str(newer), "--no-input", "--extra-context", given)
+    assert contents(project) == contents(Project(tmp_path / "today" / "bob_s_bikes", answers)), said
+
+
+@pytest.mark.bake
+def test_release_that_the_documents_name_is_the_newest() -> None:
+    for name in ("README.md", "docs/switching.md"):
+        named = re.findall(r"--checkout ([\w.]+)", (TEMPLATE / name).read_text(encoding="utf-8"))
+        assert len(named) > 1
+        assert set(named) == {VERSION}, name
 
 
 def test_readme_names_the_version_and_an_answer_that_can_change(project: Project) -> None:
@@ -389,8 +429,8 @@ def test_readme_names_the_version_and_an_answer_that_can_change(project: Project
     (changed,) = re.findall(r"--variables-to-update '(.*?)'", section)
     answers = {name: project.answers[name] for name in CHOICES}
 
-    assert f"--checkout {VERSION} " in section
-    assert section.count(VERSION) == section.count("0.") == 2
+    assert f"Version {VERSION} of" in section
+    assert re.findall(r"--checkout ([\w.]+)", section) == [VERSION] * 2
     assert is_valid(answers | json.loads(changed))
     assert not project.is_(**json.loads(changed))
 
@@ -409,6 +449,11 @@ def test_conflict_is_found_by_the_commands_of_the_page(begun: Create, tmp_path: 
     switch(project, CHAT | {"deployment": "none"})
 
     assert "config/settings.py:" in conflicts_that_the_page_finds(project)
+    # What the page says of taking it back.
+    assert "config/asgi.py" in git(project.path, "diff", "HEAD")
+    git(project.path, "reset", "--hard")
+    assert git(project.path, "status", "--porcelain") == ""
+    assert not (project.path / "config" / "asgi.py").exists()
 
 
 def test_reject_is_found_by_the_commands_of_the_page(create: Create, tmp_path: Path) -> None:
