@@ -27,6 +27,27 @@ def named(text: str, project: Project) -> str:
     return text.replace("corner_shop", slug).replace("corner-shop", slug.replace("_", "-"))
 
 
+SETTINGS, TASK = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+def add_to_compose(project: Project) -> None:
+    """Add the worker where the page says it."""
+    assert "above the comment of `caddy:`." in part("Docker Compose")
+    file = project.path / "deploy" / "compose.yaml"
+    above, caddy, below = re.split(r"^(  #.*\n  caddy:\n)", file.read_text(), flags=re.M)
+    file.write_text(f"{above}{block('yaml', part('Docker Compose'))}\n{caddy}{below}")
+
+
+def add_to_kubernetes(project: Project) -> Path:
+    """Add the worker as the page says it; return the folder of what is applied."""
+    folder = project.path / "deploy" / "kubernetes" / "production"
+    (folder / "worker.yaml").write_text(named(block("yaml", part("Kubernetes")), project))
+    kustomization = folder / "kustomization.yaml"
+    text = kustomization.read_text()
+    kustomization.write_text(text.replace("resources:\n", "resources:\n  - worker.yaml\n", 1))
+    return folder
+
+
 def unit_of_the_page(project: Project) -> Path:
     """Write the unit of a worker with the commands of the page, and return it."""
     commands = named(block("bash", part("systemd")), project)

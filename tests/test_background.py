@@ -15,7 +15,14 @@ import pytest
 from kubernetes_validate.utils import major_minor
 
 from tests import services
-from tests.background import PAGE, block, named, part, unit_of_the_page
+from tests.background import (
+    PAGE,
+    SETTINGS,
+    TASK,
+    add_to_compose,
+    add_to_kubernetes,
+    unit_of_the_page,
+)
 from tests.combinations import VALID, Answers
 from tests.conftest import Bake
 from tests.kubernetes.cluster import Cluster, build, container_of
@@ -95,16 +102,19 @@ def project(bake: Bake) -> Project:
     (install,) = re.findall(r"`uv (add django-tasks-db)`", readme)
     project.must(uv(), *install.split(), "--quiet")
     settings = project.path / "config" / "settings.py"
-    settings.write_text(settings.read_text() + re.search(r"```python\n(.*?)```", readme, re.S)[1])
+    # Both say the same.
+    assert f"\n```python\n{SETTINGS}```\n" in readme
+    assert f"Run `uv {install}`" in PAGE
+    settings.write_text(settings.read_text() + SETTINGS)
     project.must("just", "startapp", "shop")
-    (project.path / project.slug / "shop" / "tasks.py").write_text(block("python"))
+    (project.path / project.slug / "shop" / "tasks.py").write_text(TASK)
     return project
 
 
 @pytest.fixture
 def shop(project: Project, tmp_path: Path) -> Iterator[Shop]:
     tasks = project.path / project.slug / "shop" / "tasks.py"
-    tasks.write_text(f"import time\nfrom pathlib import Path\n\n{block('python')}{TASKS}")
+    tasks.write_text(f"import time\nfrom pathlib import Path\n\n{TASK}{TASKS}")
     with (
         tempfile.TemporaryDirectory(prefix="tests-postgresql-") as folder,
         services.postgresql(Path(folder)) as server,
@@ -217,11 +227,7 @@ def by_interface(answers: Answers) -> str:
 def test_compose_starts_a_worker_as_it_starts_a_server(answers: Answers, bake: Bake) -> None:
     project = bake(**answers)
     servers = read(project)["services"]
-    file = project.path / "deploy" / "compose.yaml"
-    text = file.read_text()
-    file.write_text(
-        text.replace("services:\n", f"services:\n{block('yaml', part('Docker Compose'))}")
-    )
+    add_to_compose(project)
 
     worker = read(project)["services"].pop("worker")
 
@@ -260,13 +266,7 @@ def test_unit_has_the_confines_of_the_others(answers: Answers, bake: Bake, tmp_p
 @pytest.mark.parametrize("answers", one_of_each_interface("kubernetes"), ids=by_interface)
 def test_deployment_has_what_the_other_pods_have(answers: Answers, bake: Bake) -> None:
     project = bake(**answers)
-    folder = project.path / "deploy" / "kubernetes" / "production"
-    (folder / "worker.yaml").write_text(named(block("yaml", part("Kubernetes")), project))
-    kustomization = folder / "kustomization.yaml"
-    text = kustomization.read_text()
-    kustomization.write_text(text.replace("resources:\n", "resources:\n  - worker.yaml\n", 1))
-
-    cluster = Cluster(project, build(folder), [])
+    cluster = Cluster(project, build(add_to_kubernetes(project)), [])
 
     newest = major_minor(kubernetes_validate.latest_version())
     worker = cluster.roles["worker"]

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.background import SETTINGS, add_to_compose, add_to_kubernetes
 from tests.combinations import (
     CHOICES,
     QUESTIONS,
@@ -28,6 +29,7 @@ from tests.combinations import (
     is_valid,
     name_of,
 )
+from tests.compat import add_sign_up
 from tests.conftest import Bake
 from tests.project import Project, clean_environment, uv
 
@@ -198,6 +200,7 @@ def work_on(project: Project) -> None:
         "def test_nothing_is_sold_yet(client: Client) -> None:\n"
         '    assert client.get("/shop/").status_code == 404\n'
     )
+    edit(project.path / "README.md", "Shop\n", "Shop\n\nIt sells wine.\n")
     project.must(uv(), "add", "--frozen", "--quiet", "pillow>=12")
     project.must(uv(), "add", "--frozen", "--quiet", "--dev", "httpx>=0.28")
     for file, text in {
@@ -205,6 +208,7 @@ def work_on(project: Project) -> None:
         ".env.example": "SHOP_KEY=\n",
         ".gitignore": "\nnotes/\n",
         "AGENTS.md": "- The shop closes at six.\n",
+        "README.md": "\n## The shop\n\nAda has the key.\n",
         "justfile": "\n# Look at the stock\nstock:\n    python manage.py check\n",
         "pyproject.toml": "\n[tool.coverage.report]\nskip_empty = true\n",
         "tests/settings.py": '\nSHOP_NAME = "The test"\n',
@@ -346,6 +350,45 @@ def test_difference_to_the_template_is_ones_own_work_and_no_secret(
     assert "Europe/Berlin" in run.stdout
     assert "SHOP_KEY=mine" not in run.stdout
     assert not any(secret in run.stdout for secret in secrets if secret)
+
+
+def work_by_the_pages(project: Project) -> None:
+    """Do what docs/accounts.md, docs/background.md and docs/switching.md say of these files."""
+    add_sign_up(project)
+    append(project.path / "config" / "settings.py", f"\n{SETTINGS}")
+    if project.is_(deployment="compose"):
+        add_to_compose(project)
+    else:
+        add_to_kubernetes(project)
+    (project.path / "README.md").write_text("# The corner\n\nIt sells wine.\n")
+    page = (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
+    assert 'first add `"README.md"` to `skip`' in page
+    edit(project.path / "pyproject.toml", 'skip = [".env"', 'skip = ["README.md", ".env"')
+
+
+@pytest.mark.parametrize("place", ["compose", "kubernetes"])
+@pytest.mark.parametrize("back", [False, True], ids=["there", "back"])
+def test_what_the_pages_say_is_kept_by_a_move(
+    back: bool, place: str, create: Create, tmp_path: Path
+) -> None:
+    pages = {"interface": "wsgi", "realtime": "none", "database": "postgresql"}
+    if place == "compose":
+        pages["database"] = "sqlite"
+    before, after = (answers | {"deployment": place} for answers in (pages, CHAT))
+    if back:
+        before, after = after, before
+    project, expected = (
+        create(answers, tmp_path / name)
+        for name, answers in (("moved", before), ("expected", after))
+    )
+    git(project.path, "init", "--quiet")
+    commit(project.path, "As it was made")
+    for one in (project, expected):
+        work_by_the_pages(one)
+
+    output = switch(project, after)
+
+    assert contents(project) == contents(expected), output
 
 
 def test_update_says_nothing_of_a_new_site(begun: Create, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def add_sign_up(project: Project) -> None:
     """Edit a project as docs/accounts.md says it; its commands are left."""
     page = PAGE.read_text(encoding="utf-8")
     settings, urls = blocks(page)
-    (layout,) = re.findall(r"^```html\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    layout, links = re.findall(r"^```html\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     # allauth's log-in is in the place of Django's.
     lines = project.read("config/urls.py").splitlines(keepends=True)
     old = ('    path("accounts/', f"from {project.slug}.users.login import ")
@@ -92,15 +92,10 @@ def add_sign_up(project: Project) -> None:
     templates = project.path / project.slug / "templates"
     (templates / "allauth" / "layouts").mkdir(parents=True)
     (templates / "allauth" / "layouts" / "base.html").write_text(layout)
-    for before, after in (
-        ("login", "account_login"),
-        ("logout", "account_logout"),
-        ("password_change", "account_change_password"),
-    ):
-        assert f"`{before}`" in page
-        assert f"`{after}`" in page
-        base = str((templates / "base.html").relative_to(project.path))
-        replace(project, base, f"{{% url '{before}' ", f"{{% url '{after}' ")
+    base = f"{project.slug}/templates/base.html"
+    people = "      {% if user.is_authenticated %}\n"
+    assert f"`{people.strip()}`" in page
+    replace(project, base, people, links + people)
     (project.path / "tests" / "test_accounts.py").unlink()
 
 
