@@ -46,6 +46,7 @@ PAIRS = [answers for answers in SITES if answers["database"] == "sqlite"]
 MOVES = list(itertools.permutations(PAIRS, 2))
 PLACES = ["compose", "kubernetes", "systemd"]
 WSGI = {"interface": "wsgi", "realtime": "none", "database": "sqlite", "deployment": "none"}
+ASGI = WSGI | {"interface": "asgi"}
 CHAT = {"interface": "both", "realtime": "channels", "database": "postgresql"}
 EVENTS = {"interface": "asgi", "realtime": "sse", "database": "sqlite"}
 PLACE_MOVES = [
@@ -510,14 +511,62 @@ def test_reject_is_found_by_the_commands_of_the_page(create: Create, tmp_path: P
     assert "config/settings.py.rej" in conflicts_that_the_page_finds(project)
 
 
+def test_edit_of_a_file_that_goes_ends_the_merge_and_how_to_take_it_back(
+    create: Create, tmp_path: Path
+) -> None:
+    """As docs/switching.md says it, of a chat with a model and a migration of its owner's."""
+    page = (TEMPLATE / "docs" / "switching.md").read_text(encoding="utf-8")
+    part = page.partition("**If you edited a file that the new answers do not have**")[2]
+    before, after = re.findall(r"```\n(.*?)```", part, re.DOTALL)[:2]
+    project = create(CHAT | {"deployment": "none"}, tmp_path / "shop")
+    git(project.path, "init", "--quiet")
+    commit(project.path, "As it was made")
+    made = git(project.path, "rev-parse", "HEAD").strip()
+    chat = project.path / "corner_shop" / "chat"
+    edit(chat / "models.py", "MAX_LENGTH = 2000", "MAX_LENGTH = 3000")
+    (chat / "migrations" / "0002_longer.py").write_text('"""Mine."""\n')
+    edit(project.path / "config" / "settings.py", '= "UTC"', '= "Europe/Berlin"')
+    edit(project.path / "config" / "settings.py", "import DATABASE, ", "import DATABASE, Any, ")
+    left = ["corner_shop/chat/migrations/0002_longer.py", "corner_shop/chat/models.py"]
+
+    said = switch(project, WSGI)
+
+    assert re.search(r'says "(Failed to .*? strategy)"', part.replace("\n", " "))[1] in said
+    assert conflicts_that_the_page_finds(project).split() == ["!!", "config/settings.py.rej"]
+    assert shell(after, project.path).split() == left
+
+    git(project.path, "reset", "--hard")
+    (project.path / "config" / "settings.py.rej").unlink()
+    shell(
+        before.replace("COMMIT", made).replace("git commit", f"git {AUTHOR_WORDS} commit"),
+        project.path,
+    )
+    edit(project.path / "config" / "settings.py", "import DATABASE, Any, ", "import DATABASE, ")
+
+    said = switch(project, WSGI)
+
+    assert "Failed" not in said
+    assert conflicts_that_the_page_finds(project) == ""
+    assert not chat.exists()
+    assert '"Europe/Berlin"' in project.read("config/settings.py")
+
+
 def test_table_of_files_is_what_the_answers_give(bake: Bake) -> None:
     """docs/switching.md, for somebody who looks up what will change."""
-    files = {
-        interface: bake(**WSGI | {"interface": interface}).files()
-        for interface in CHOICES["interface"]
-    }
+
+    def files_of(answers: Answers) -> set[str]:
+        project = bake(**answers)
+        names = (name.replace(project.slug, "corner_shop") for name in project.files())
+        # Folders that come as a whole.
+        return {re.sub(r"(/(?:chat|notifications|live)/).*", r"\1", name) for name in names}
+
+    files = {name: files_of(WSGI | {"interface": name}) for name in CHOICES["interface"]}
+    moves = list(itertools.permutations(files, 2))
+    for name in CHOICES["realtime"]:
+        files[name] = files_of(ASGI | {"realtime": name})
+    moves += [("none", "sse"), ("none", "channels")]
     rows = []
-    for before, after in itertools.permutations(files, 2):
+    for before, after in moves:
         new, removed = (
             ", ".join(f"`{name}`" for name in sorted(names)) or "none"
             for names in (files[after] - files[before], files[before] - files[after])
