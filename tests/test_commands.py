@@ -47,12 +47,18 @@ RUN = {
         r"git add \.cruft\.json && git commit .*",
         r"uvx cruft update -y --variables-to-update .*",
     ],
-    "test_switch.py::test_reject_is_found_by_the_commands_of_the_page": [
+    "test_switching_page.py::test_reject_is_found_by_the_commands_of_the_page": [
         r"git diff --check",
         r"git status --ignored.*",
     ],
-    "test_switch.py::test_conflict_is_found_by_the_commands_of_the_page": [
+    "test_switching_page.py::test_conflict_is_found_by_the_commands_of_the_page": [
         r"git (diff HEAD|reset --hard)",
+    ],
+    "test_switching_page.py::"
+    "test_edit_of_a_file_that_goes_ends_the_merge_and_how_to_take_it_back": [
+        r"git restore --source COMMIT .*",
+        r"git commit -m \"The chat as it was made\"",
+        r"git add -A && git ls-files my_site/chat",
     ],
     "test_switch.py::test_difference_to_the_template_is_ones_own_work_and_no_secret": [
         r"cruft diff",

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.combinations import TEMPLATE
+from tests.combinations import QUESTIONS, TEMPLATE
 from tests.conftest import Bake
 
 pytestmark = pytest.mark.bake
@@ -71,8 +71,22 @@ def test_links_of_a_project_lead_somewhere(interface: str, deployment: str, bake
         deployment=deployment,
     )
 
+    documents = QUESTIONS["__address"] + "/blob/main/"
     for document in project.path.rglob("*.md"):
         assert broken(document) == [], document.name
+        for place in re.findall(rf"{documents}([^)\s]+)", document.read_text(encoding="utf-8")):
+            assert (TEMPLATE / place).is_file(), place
+    assert f"{documents}docs/switching.md" in project.read("README.md")
+
+
+def test_address_of_the_template_is_one() -> None:
+    """In the questions, which are no templates, and on the pages."""
+    question = QUESTIONS["__prompts__"]["interface"]["__prompt__"]
+    assert QUESTIONS["__address"].removeprefix("https://") + "/blob/main/docs/" in question
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for found in re.findall(r"https://github\.com/\S+/cookiecutter-django-gateway", text):
+            assert found == QUESTIONS["__address"], document.name
 
 
 def test_page_about_choosing_is_found_from_the_readme_and_the_page_about_switching() -> None:

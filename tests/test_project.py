@@ -134,10 +134,13 @@ def test_its_own_lint_passes(different: Project) -> None:
     assert "No changes detected" in output
 
 
+# What `uv audit` ends with, and what then `just ci` does. A uv without it ends with 2 too.
+NOT_CHECKED = "Vulnerabilities were not checked: see the error above."
 AUDITS = {
-    0: (0, ""),
-    1: (1, ""),
-    2: (0, "Vulnerabilities were not checked: see the error above."),
+    "nothing found": ("exit 0", 0, ""),
+    "a vulnerability": ("[ $2 = --help ] || exit 1", 1, ""),
+    "no network": ("[ $2 = --help ] || exit 2", 0, NOT_CHECKED),
+    "no such command": ("exit 2", 2, ""),
 }
 
 
@@ -151,10 +154,11 @@ def programs(folder: Path, **codes: int) -> str:
 
 @pytest.mark.parametrize("audit", AUDITS)
 def test_ci_fails_for_a_vulnerability_and_not_for_want_of_a_network(
-    different: Project, audit: int, tmp_path: Path
+    different: Project, audit: str, tmp_path: Path
 ) -> None:
-    path = programs(tmp_path, ruff=0, mypy=0, pytest=0, uv=audit)
-    code, sentence = AUDITS[audit]
+    path = programs(tmp_path, ruff=0, mypy=0, pytest=0, uv=0)
+    script, code, sentence = AUDITS[audit]
+    (tmp_path / "uv").write_text(f"#!/bin/sh\n{script}\n")
 
     run = different.run(
         "just", "ci", UV=str(tmp_path / "uv"),
@@ -164,6 +168,7 @@ def test_ci_fails_for_a_vulnerability_and_not_for_want_of_a_network(
     assert run.returncode == code, run.stdout
     assert "System check identified no issues" in run.stdout
     assert sentence in run.stdout
+    assert (NOT_CHECKED in run.stdout) == bool(sentence)
 
 
 @pytest.mark.parametrize("broken", ["ruff", "mypy", "pytest", "settings"])

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from tests.combinations import TEMPLATE
+from tests.conftest import Bake
 from tests.project import Project
 
 pytestmark = pytest.mark.bake
@@ -19,6 +21,15 @@ def test_machinery_has_the_version_of_the_template(project: Project) -> None:
     version = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
 
     assert f'__version__ = "{version}"\n' in project.read("serving/__init__.py")
+
+
+def test_dependencies_of_this_repository_are_updated_too() -> None:
+    validate = str(Path(sys.executable).with_name("check-jsonschema"))
+    file = ".github/dependabot.yml"
+    Project(TEMPLATE, {}).must(validate, "--builtin-schema", "vendor.dependabot", file)
+    updates = yaml.safe_load((TEMPLATE / file).read_text())["updates"]
+
+    assert {one["package-ecosystem"] for one in updates} == {"github-actions", "uv"}
 
 
 def test_workflows_have_no_weak_points_and_pin_what_they_use() -> None:
@@ -66,6 +77,33 @@ def test_workflow_of_a_project_is_valid_and_has_the_services_of_its_answers(
     assert set(re.findall(r"uses: (.*)", text)) == set(re.findall(r"uses: (.*)", own))
 
 
+def test_file_for_gitlab_is_valid_and_has_the_services_of_the_workflow(
+    bake: Bake, tmp_path: Path
+) -> None:
+    page = (TEMPLATE / "docs" / "choosing.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^  ```yaml\n(.*?)^  ```$", page, re.MULTILINE | re.DOTALL)
+    file = tmp_path / ".gitlab-ci.yml"
+    file.write_text(textwrap.dedent(block))
+    validate = str(Path(sys.executable).with_name("check-jsonschema"))
+    Project(tmp_path, {}).must(validate, "--builtin-schema", "vendor.gitlab-ci", file.name)
+    job = yaml.safe_load(file.read_text())["ci"]
+    project = bake(interface="asgi", realtime="channels", database="postgresql")
+    github = yaml.safe_load(project.read(".github/workflows/ci.yml"))["jobs"]["ci"]
+    images = {service["image"] for service in github["services"].values()}
+
+    assert set(job["services"]) == images
+    assert job["image"] == f"python:{project.read('.python-version').strip()}"
+    assert job["script"] == [github["steps"][-1]["run"].replace(" --quiet", "")]
+    # Each service has the name of its image.
+    assert {
+        name: re.sub(r"(//|@)(postgres|redis):(?=\d)", r"\1localhost:", value)
+        for name, value in job["variables"].items()
+    } == {
+        "POSTGRES_PASSWORD": github["services"]["postgresql"]["env"]["POSTGRES_PASSWORD"],
+        **{name: github["env"][name] for name in ("DATABASE_URL", "TEST_REDIS_URL")},
+    }
+
+
 def test_services_for_development_are_those_of_production(
     project: Project, toolbox: Project, tmp_path: Path
 ) -> None:
@@ -84,9 +122,14 @@ def test_services_for_development_are_those_of_production(
     services = json.loads((tmp_path / "read.json").read_text())["services"]
     workflow = yaml.safe_load(project.read(".github/workflows/ci.yml"))["jobs"]["ci"]["services"]
 
-    assert {name: service["image"] for name, service in services.items()} == {
-        name: service["image"] for name, service in workflow.items()
-    }
+    mail = services["mail"]
+    assert re.fullmatch(r"axllent/mailpit:v\d+\.\d+", mail["image"])
+    (address, url) = re.findall(
+        r"(?:http|smtp)://localhost:(\d+)", project.read("compose.dev.yaml")
+    )
+    assert [port["published"] for port in mail["ports"]] == [url, address]
+    images = {name: service["image"] for name, service in services.items() if name != "mail"}
+    assert images == {name: service["image"] for name, service in workflow.items()}
     for name, service in services.items():
         assert {port["host_ip"] for port in service["ports"]} == {"127.0.0.1"}
         assert service["healthcheck"]["test"], f"{name}: what does --wait wait for?"
