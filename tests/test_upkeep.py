@@ -124,7 +124,7 @@ def test_services_for_development_are_those_of_production(
 
     mail = services["mail"]
     assert re.fullmatch(r"axllent/mailpit:v\d+\.\d+", mail["image"])
-    (address, url) = re.findall(
+    (url, address) = re.findall(
         r"(?:http|smtp)://localhost:(\d+)", project.read("compose.dev.yaml")
     )
     assert [port["published"] for port in mail["ports"]] == [url, address]
