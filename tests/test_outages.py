@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,10 @@ class Town:
             running(self.project, COMMANDS[name], log_file, name, **self.variables)
         )
 
-    @contextmanager
-    def another(self, name: str, **variables: str) -> Iterator[Site]:
+    def another(self, name: str, **variables: str) -> AbstractContextManager[Site]:
         """Start processes that have no connection to the database yet."""
-        with running(
-            self.project, COMMANDS[name], self.folder / "another.log", name,
-            **self.variables | variables,
-        ) as site:  # fmt: skip
-            yield site
+        log_file, variables = self.folder / "another.log", self.variables | variables
+        return running(self.project, COMMANDS[name], log_file, name, **variables)
 
     def tell_redis(self, command: str) -> None:
         with socket.create_connection(("127.0.0.1", self.redis_port), timeout=20) as connection:

@@ -75,7 +75,9 @@ REDIS_URL = env.str("REDIS_URL", "")
 # notifications of other processes.
 REDIS_URL = env.str("REDIS_URL", "")
 {% endif %}
-EMAIL_URL = env.str("EMAIL_URL", "smtp://localhost:25")
+# With another one, `just dev` sends mails, too.
+DEFAULT_EMAIL_URL = "smtp://localhost:25"
+EMAIL_URL = env.str("EMAIL_URL", DEFAULT_EMAIL_URL)
 EMAIL_FROM = env.str("EMAIL_FROM", "") or "webmaster@localhost"
 MEDIA_ROOT = BASE_DIR / (env.str("MEDIA_ROOT", "") or "media")
 HOST = env.str("HOST", "") or "127.0.0.1"

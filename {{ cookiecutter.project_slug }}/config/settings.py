@@ -250,7 +250,8 @@ MAILERS: dict[str, dict[str, Any]] = {
         "OPTIONS": {**environment.MAIL_SERVER, "timeout": 10},
     }
 }
-if DEBUG:
+if DEBUG and environment.EMAIL_URL == environment.DEFAULT_EMAIL_URL:
+    # `just dev` prints them.
     MAILERS = {"default": {"BACKEND": "django.core.mail.backends.console.EmailBackend"}}
 
 
