@@ -157,7 +157,7 @@ SIZES = [
             "database": "postgresql",
             "deployment": "compose",
         },
-        (4_240, 83, 9_160),
+        (4_240, 83, 9_170),
     ),
 ]
 
