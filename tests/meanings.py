@@ -87,7 +87,7 @@ def assert_sender(found: dict[str, Any], value: str) -> None:
 def assert_timeout(found: dict[str, Any], value: str) -> None:
     # The last one of a name is used.
     said = dict(re.findall(r"-c (\w+timeout)=(\w+)", found["LIBPQ"]["options"]))
-    assert said.pop("lock_timeout") == f"{int(value) * 500}ms"  # half of it
+    assert said.pop("lock_timeout") == f"{int(value) * 1000 // 3}ms"
     assert set(said.values()) == {f"{int(value)}s"}
     assert 0 <= int(value) <= 2_000_000
 

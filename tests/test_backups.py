@@ -302,7 +302,7 @@ def test_data_moves_to_another_database(
 
 def test_table_of_an_app_that_goes_can_go_too(install: Bake, tmp_path: Path) -> None:
     project = install(interface="both", realtime="channels", database="sqlite")
-    (command,) = re.findall(r"`(manage\.py migrate chat zero)`", SWITCHING)
+    (command,) = set(re.findall(r"`(manage\.py migrate chat zero)`", SWITCHING))
     variables = PRODUCTION | {"DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3"}
     project.must("python", "manage.py", "migrate", "--no-input", **variables)
 

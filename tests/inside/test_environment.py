@@ -289,7 +289,7 @@ def test_a_limit_of_the_environment_is_the_last_one() -> None:
 
     assert re.findall(r"-c statement_timeout=(\w+)", options)[-1] == "7s"
     assert options.endswith("-c idle_in_transaction_session_timeout=7s")
-    assert re.findall(r"-c lock_timeout=(\w+)", options)[-1] == "3500ms"
+    assert re.findall(r"-c lock_timeout=(\w+)", options)[-1] == "2333ms"
 
 
 @pytest.mark.parametrize(

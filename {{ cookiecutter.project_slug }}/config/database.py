@@ -32,9 +32,10 @@ SESSION_OPTIONS = {
     "TimeZone": "UTC",
     # No page should take longer. README.md explains how to allow more for a report.
     "statement_timeout": "60s",
-    # Half of it for a lock that another transaction holds: the page is then answered with
-    # 503, and a slow query with 500 (serving/outages.py).
-    "lock_timeout": "30s",
+    # A third of it for a lock of another transaction: the page is then answered with 503, and
+    # a slow query with 500 (serving/outages.py). If several wait for a lock, each waits twice:
+    # until it is the first of them, and for the lock.
+    "lock_timeout": "20s",
     # An idle transaction keeps its locks.
     "idle_in_transaction_session_timeout": "60s",
 }
@@ -59,7 +60,7 @@ if DATABASE["ENGINE"] == "django.db.backends.postgresql":
     session = [f"-c {name}={value}" for name, value in SESSION_OPTIONS.items()]
     session += [environment.PGOPTIONS, named.get("options", "")]
     if environment.DATABASE_TIMEOUT is not None:
-        session += [f"-c lock_timeout={environment.DATABASE_TIMEOUT * 500}ms"]
+        session += [f"-c lock_timeout={environment.DATABASE_TIMEOUT * 1000 // 3}ms"]
         session += [
             f"-c {name}={environment.DATABASE_TIMEOUT}s"
             for name in SESSION_OPTIONS
