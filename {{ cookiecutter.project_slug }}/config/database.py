@@ -33,8 +33,8 @@ SESSION_OPTIONS = {
     # No page should take longer. README.md explains how to allow more for a report.
     "statement_timeout": "60s",
     # A third of it for a lock of another transaction: the page is then answered with 503,
-    # and a slow query with 500 (serving/outages.py). If several wait for a lock, each waits
-    # twice: until it is the first of them, and for the lock.
+    # and a slow query with 500 (serving/outages.py). If several wait for a lock, one may
+    # wait twice: until it is the first of them, and for the lock.
     "lock_timeout": "20s",
     # An idle transaction keeps its locks.
     "idle_in_transaction_session_timeout": "60s",
