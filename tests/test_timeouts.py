@@ -75,7 +75,6 @@ def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
         ("between two probes", "a stuck process fails its probe before it is replaced"),
         ("a page waits for a thread", "a process without a free thread counts as stuck"),
         ("a proxy waits for a page", "a process without a free thread counts as stuck"),
-        ("a lock of another transaction", "a query, or an idle transaction"),
         (
             "a client reads nothing of a response that holds a thread",
             "a process without a free thread counts as stuck",
@@ -85,6 +84,11 @@ def test_timeouts_are_those_of_the_table(bake: Bake) -> None:
 )
 def test_timeouts_fit_each_other(shorter: str, longer: str) -> None:
     assert SECONDS[shorter] < SECONDS[longer]
+
+
+def test_query_that_waits_twice_for_a_lock_ends_for_the_lock() -> None:
+    """Otherwise its page is a 500: first it waits until it is the next, then for the lock."""
+    assert 2 * SECONDS["a lock of another transaction"] < SECONDS["a query, or an idle transaction"]
 
 
 def test_timeouts_of_kubernetes_leave_time_to_drain() -> None:
